@@ -1,0 +1,52 @@
+# Everything a person does with this checkout. `make` lists it.
+SHELL := /bin/bash
+PORT ?= 8000
+SEEDS ?= 200
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test demo test lint types unit simulate test-docker stack-test stack bench soak mutants format lock dashboards clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
+
+setup: ## install what the program needs (a virtual environment in .venv)
+	@scripts/bootstrap.sh run
+
+setup-test: ## install what the tests need besides (Debian packages, when root)
+	@scripts/bootstrap.sh test
+
+demo: setup ## run Mayday on a simulated fleet that fails and recovers, with its web pages on PORT
+	@.venv/bin/mayday demo --port $(PORT)
+
+test: setup-test ## run every check and every test
+	@scripts/test.sh
+
+lint: setup-test ## format, lint, layers
+	@scripts/test.sh format lint layers
+
+types: setup-test ## strict types
+	@scripts/test.sh types
+
+unit: setup-test ## unit tests
+	@scripts/test.sh unit
+
+simulate: setup-test ## run the simulation on SEEDS seeds, from SEED on
+	@.venv/bin/python -m tests.simulation.run --seeds $(SEEDS) $(if $(SEED),--first $(SEED))
+
+test-docker: setup-test ## tests on a real Docker Engine of their own
+	@scripts/test.sh docker
+
+stack-test: setup-test ## tests with real Prometheus and Alertmanager
+	@scripts/test.sh stack
+
+bench: setup-test ## measure failover on a real Docker Engine, beside the bare engine
+	@.venv/bin/python -m benchmarks.failover
+
+format: setup-test ## format the code
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+lock: ## resolve the dependencies anew
+	@scripts/lock.sh
+
+clean: ## remove what was made
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,168 @@
+"""The only wiring: builds, starts and stops every part."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import aiohttp
+from prometheus_client import disable_created_metrics
+
+from exporter.alertmanager import AlertmanagerApi, Selection
+from exporter.clock import SystemClock
+from exporter.config import Control
+from exporter.controller import Controller, Work
+from exporter.errors import RuntimeFailure
+from exporter.executor import Executor
+from exporter.gluetun import GluetunApi
+from exporter.health import HealthManager, HttpEngineProbe
+from exporter.jobs import Jobs
+from exporter.journal import Journal
+from exporter.metrics import Metrics
+from exporter.observer import Observer
+from exporter.recorder import Recorder
+from exporter.web.server import WebServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from exporter.clock import Clock
+    from exporter.config import Settings
+    from exporter.health import EngineProbe
+    from exporter.runtime.base import Runtime
+
+log = logging.getLogger("mayday")
+
+DRAIN_S = 5.0
+"""How long work in flight may take to end after SIGTERM, seconds; Docker itself waits 10 before it kills."""
+
+
+class App:
+    """One Mayday, from settings to a running sidecar. `async with` starts and stops it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        make_runtime: Callable[[Settings, Callable[[str, str, float], None]], Runtime],
+        *,
+        clock: Clock | None = None,
+        probe: EngineProbe | None = None,
+        serve: bool = True,
+        threaded: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.failed = asyncio.Event()
+        """Set when a part that should run for ever has died: the process should end, loudly."""
+        disable_created_metrics()
+        self.metrics = Metrics(settings.policy.vpns, Work)
+        path = settings.state_dir / "mayday.db" if settings.state_dir else None
+        self.journal = Journal(path, clock=self.clock, retention_days=settings.history_days, threaded=threaded)
+        self.recorder = Recorder(self.metrics, self.journal, self.clock)
+        self.controller = Controller(settings, self.clock, self.recorder, self.journal)
+        self.runtime = make_runtime(settings, self.metrics.docker_request)
+        self.observer = Observer(self.controller, self.runtime)
+        self.jobs = Jobs(self.clock, self.metrics)
+        self._probe = probe
+        self._serve = serve
+        self._tasks: list[asyncio.Task[None]] = []
+        self._session: aiohttp.ClientSession | None = None
+        self.web: WebServer | None = None
+        self.metrics.expose(lambda: self.controller.snapshot, self.clock, settings.control, Control)
+
+    async def __aenter__(self) -> App:
+        """Start every part, the web server first: whoever waits for readiness is answered from the beginning."""
+        await self.journal.open()
+        document = await self.journal.load()
+        if document is not None:
+            try:
+                self.controller.restore(document)
+            except ValueError as error:
+                self.recorder.lived("memory_unusable", f"{error}; going on from what Docker shows", logging.WARNING)
+        if self._probe is None or self._serve:
+            self._session = aiohttp.ClientSession()
+        self._build_workers()
+        if self._serve:
+            self.web = WebServer(
+                self.settings, self.controller, self.executor, self.metrics, self.journal, self.selection
+            )
+            await self.web.start()
+        self.recorder.lived("started", f"Mayday started, CONTROL is {self.settings.control}")
+        self.jobs.start()
+        self._spawn("event stream", self.observer.follow())
+        return self
+
+    def _build_workers(self) -> None:
+        settings, controller, jobs = self.settings, self.controller, self.jobs
+        forwarded = None
+        probe = self._probe
+        if self._session is not None and probe is None:
+            key = settings.gluetun_api_key.reveal() if settings.gluetun_api_key else None
+            gluetun = GluetunApi(self._session, settings.gluetun_api_port, key)
+            probe = HttpEngineProbe(self._session, settings.engine_health_timeout_s)
+
+            async def forwarded(vpn: str) -> int | None:
+                container = controller.facts.vpn(vpn)
+                return await gluetun.forwarded_port((container.address if container else None) or vpn)
+
+        if probe is None:
+            raise ValueError("a probe is needed where no network is used")
+        self.executor = Executor(controller, self.runtime, self.observer.audit, forwarded)
+        self.health = HealthManager(controller, self.executor, probe)
+        self.selection = Selection(settings.policy.vpns, settings.alert_vpn_label, settings.alert_matchers)
+        jobs.every(Work.RESYNC, settings.resync_interval_s, lambda _vpn: _nothing(self.observer.audit()))
+        jobs.on_request(Work.POLL, lambda _vpn: self.observer.poll())
+        jobs.on_request(Work.STABILIZATION, lambda _vpn: self._look())
+        if settings.control is not Control.OFF:
+            jobs.on_request(Work.CLEANUP, lambda vpn: self.executor.clean_up(vpn or ""))
+            jobs.every(Work.PROVISION, settings.autoscale_interval_s, lambda _vpn: self.executor.provision())
+            jobs.on_request(Work.REPAIR, lambda _vpn: self.executor.repair())
+            jobs.every(Work.ENGINE_HEALTH, settings.engine_health_interval_s, lambda _vpn: self.health.check())
+        if settings.alertmanager_url and self._session is not None:
+            api = AlertmanagerApi(self._session, settings.alertmanager_url, self.selection)
+            jobs.every(Work.ALERTS, settings.alertmanager_interval_s, lambda _vpn: self._ask_alertmanager(api))
+            jobs.request(Work.ALERTS, None, 0)
+        controller.request = jobs.request
+
+    async def _look(self) -> None:
+        self.controller.evaluate()
+
+    async def _ask_alertmanager(self, api: AlertmanagerApi) -> None:
+        asked_at = self.clock.mono()
+        self.controller.synchronise(await api.active(), asked_at)
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Begin nothing new, let what is under way end, close every part."""
+        self.controller.close()
+        await self.jobs.close(DRAIN_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.observer.close()
+        if self.web is not None:
+            await self.web.close()
+        if self._session is not None:
+            await self._session.close()
+        await self.runtime.close()
+        self.recorder.lived("stopped", "Mayday stopped; no container was touched by stopping")
+        with suppress(RuntimeFailure):
+            await self.journal.close()
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that never ends; its end, however it comes, ends the process."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        log.critical("%s has ended, which it never should; Mayday stops", task.get_name(), exc_info=task.exception())
+        self.failed.set()
+
+
+async def _nothing(work: Coroutine[Any, Any, None]) -> None:
+    await work

@@ -1,0 +1,130 @@
+"""The command `mayday`: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from exporter import __version__
+from exporter.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exporter.config import Settings
+
+USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0: all went well, 1: it could not be done, 2: the arguments are wrong."""
+    options = _parser().parse_args(arguments)
+    if options.check_config:
+        return _check_config()
+    if options.command == "demo":
+        from exporter.demo import demo  # noqa: PLC0415 - the sidecar never needs it
+
+        return demo(options)
+    if options.command == "history":
+        return _history(options)
+    if options.command == "serve":
+        return _serve()
+    _parser().print_help()
+    return USAGE_ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mayday",
+        description="Keeps engines behind redundant VPN containers available when a VPN fails. "
+        "Settings come from the environment; README.md lists them.",
+    )
+    parser.add_argument("--version", action="version", version=f"mayday {__version__}")
+    parser.add_argument("--check-config", action="store_true", help="check the settings, say what is wrong, and end")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("serve", help="run the sidecar against Docker")
+    demo = commands.add_parser("demo", help="run it on a simulated fleet that fails and recovers; touches nothing real")
+    demo.add_argument("--port", type=int, default=8000, help="port of the web server on 127.0.0.1; 0: any (8000)")
+    demo.add_argument("--vpns", type=int, default=2, choices=range(2, 6), help="how many VPNs (2)")
+    demo.add_argument("--engines", type=int, default=10, help="MIN_REPLICAS (10)")
+    demo.add_argument("--stabilization", type=float, default=10.0, help="seconds of stabilization (10)")
+    demo.add_argument("--once", action="store_true", help="play one failure and recovery, then end")
+    demo.add_argument("--manual", action="store_true", help="play nothing; use /control/ and /demo/ calls instead")
+    history = commands.add_parser("history", help="print what Mayday did and why, from the journal in STATE_DIR")
+    history.add_argument("--vpn", help="only this VPN")
+    history.add_argument("--kind", help="only this kind: mode, phase, action, refusal, signal, life")
+    history.add_argument("--limit", type=int, default=50, help="at most so many entries (50)")
+    return parser
+
+
+def _settings() -> Settings | None:
+    from exporter.config import from_environment  # noqa: PLC0415 - `--help` needs none of it
+
+    try:
+        return from_environment(os.environ)
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - logging is not set up yet
+        return None
+
+
+def _check_config() -> int:
+    settings = _settings()
+    if settings is None:
+        return 1
+    vpns = ", ".join(settings.policy.vpns)
+    print(f"configuration is usable: VPNs {vpns}; CONTROL is {settings.control}")  # noqa: T201 - its output
+    return 0
+
+
+def _history(options: argparse.Namespace) -> int:
+    from pathlib import Path  # noqa: PLC0415
+
+    from exporter.journal import read_history  # noqa: PLC0415
+
+    directory = os.environ.get("STATE_DIR", "")
+    path = Path(directory) / "mayday.db"
+    if not directory or not path.is_file():
+        print(f"STATE_DIR: there is no journal at {str(path)!r}", file=sys.stderr)  # noqa: T201 - its output
+        return 1
+    for record in reversed(read_history(path, vpn=options.vpn, kind=options.kind, limit=options.limit)):
+        print(f"{record.at:%Y-%m-%d %H:%M:%S} {record.kind:<8} {record.message}")  # noqa: T201 - its output
+    return 0
+
+
+def _serve() -> int:
+    settings = _settings()
+    if settings is None:
+        return 1
+    from exporter import logs  # noqa: PLC0415 - heavy parts are imported once the settings are known to be good
+    from exporter.app import App  # noqa: PLC0415
+    from exporter.runtime.docker import DockerRuntime  # noqa: PLC0415
+
+    logs.set_up(settings.log_level, settings.log_format)
+
+    async def run() -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        app = App(settings, lambda s, count: DockerRuntime.from_settings(s, count))
+
+        def stopping() -> None:
+            app.controller.close()
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping)
+        async with app:
+            waits = [loop.create_task(event.wait()) for event in (stop, app.failed)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            return 1 if app.failed.is_set() else 0
+
+    try:
+        return asyncio.run(run())
+    except OSError as error:
+        print(f"mayday cannot start: {error}", file=sys.stderr)  # noqa: T201 - the last word
+        return 1

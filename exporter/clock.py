@@ -1,0 +1,38 @@
+"""Where time comes from. Everything that needs the time is handed a `Clock`."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+from exporter.core.model import Moment
+
+
+class Clock(Protocol):
+    """The two clocks of a host."""
+
+    def mono(self) -> float:
+        """Monotonic seconds: for durations and deadlines."""
+
+    def wall(self) -> datetime:
+        """Aware UTC time: for what is written down."""
+
+    def now(self) -> Moment:
+        """Both, as one instant."""
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    def mono(self) -> float:
+        """Monotonic seconds; the same clock that an asyncio event loop runs on."""
+        return time.monotonic()
+
+    def wall(self) -> datetime:
+        """The wall clock."""
+        return datetime.now(UTC)
+
+    def now(self) -> Moment:
+        """Both, as one instant."""
+        return Moment(self.mono(), self.wall())

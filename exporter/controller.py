@@ -1,0 +1,418 @@
+"""The controller: the only writer of state.
+
+Facts and signals come in, the core decides, work is asked for, a snapshot is published. Every method here runs in the
+event loop and none waits, so each is one atomic step.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from exporter.config import Control
+from exporter.core import alerts, plan
+from exporter.core.memory import Memory, from_document, to_document
+from exporter.core.model import Mode, Phase, Reason, Signal, Source, Verdict
+from exporter.core.signals import Judgement, Sighting, combine, docker_signal, observe
+from exporter.core.snapshot import Snapshot
+from exporter.core.state import CARRYING, ModeChange, PhaseChange, initial_state, step
+from exporter.errors import BadRequestError
+from exporter.facts import Facts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from exporter.clock import Clock
+    from exporter.config import Settings
+    from exporter.core.model import Container, Fleet, Moment
+    from exporter.recorder import Recorder
+
+log = logging.getLogger("mayday")
+
+DETECTION_CREDIBLE_S = 60.0
+"""An event older than this by our clock tells of a clock that differs, not of a slow detection."""
+
+
+class Work(StrEnum):
+    """What the controller asks to be done; also the names of the jobs."""
+
+    RESYNC = "resync"
+    POLL = "poll"
+    CLEANUP = "cleanup"
+    PROVISION = "provision"
+    REPAIR = "repair"
+    ENGINE_HEALTH = "engine_health"
+    STABILIZATION = "stabilization"
+    ALERTS = "alerts"
+
+
+class Memories(Protocol):
+    """Where the memory is saved."""
+
+    up: bool
+
+    def save(self, document: Mapping[str, object]) -> None:
+        """Keep the newest document; never blocks."""
+
+
+class Controller:
+    """State, signals and facts of one fleet."""
+
+    def __init__(self, settings: Settings, clock: Clock, recorder: Recorder, memories: Memories) -> None:
+        self.settings = settings
+        self.policy = settings.policy
+        self.recorder = recorder
+        self.request: Callable[[Work, str | None, float], None] = lambda _work, _vpn, _in_s: None
+        """Asks for work (on one VPN, or None) to begin in so many seconds. Set by whoever schedules."""
+        self.facts = Facts(self.policy.vpns, settings.label)
+        self.overtaken: dict[str, str] = {}
+        """Containers whose creation was overtaken by a phase change, with their VPN: to be undone."""
+        self.clock = clock
+        self._memories = memories
+        now = clock.now()
+        self.state = initial_state(self.policy, now)
+        self._sightings = dict.fromkeys(self.policy.vpns, Sighting())
+        self._docker_signals: dict[str, Signal] = {}
+        self._alerts: Mapping[str, alerts.Incident] = {}
+        self._drills: dict[str, Signal] = {}
+        self._judgements: dict[str, Judgement] = dict.fromkeys(self.policy.vpns, Judgement())
+        self._emergency_s = 0.0
+        self._docker_up = False
+        self._events_connected = False
+        self._alertmanager_up: bool | None = False if settings.alertmanager_url else None
+        self._read_at: Moment | None = None
+        self._closing = False
+        self._cleanup_since: dict[str, float] = {}
+        self._restore_since: dict[str, float] = {}
+        self.problems: dict[str, str] = {}
+        self.snapshot = self._picture(now)
+
+    # --- what others ask before they act -----------------------------------------------------------------------------
+
+    @property
+    def fleet(self) -> Fleet:
+        """The fleet as last read."""
+        return self.facts.fleet()
+
+    @property
+    def deciding(self) -> bool:
+        """Whether anything may be decided: Docker is there, its facts are fresh, and Mayday is not about to end."""
+        return self._docker_up and not self._closing
+
+    @property
+    def acting(self) -> bool:
+        """Whether containers may be touched."""
+        return self.deciding and self.settings.control is Control.ON
+
+    # --- facts -------------------------------------------------------------------------------------------------------
+
+    def take_all(
+        self,
+        listing: Iterable[Container],
+        asked_at: float,
+        inspected: Iterable[tuple[str, Container | None, float]] = (),
+    ) -> set[str]:
+        """A full reading, with VPNs that were inspected besides (name, container, when asked): Docker is there.
+
+        Returns the VPNs that are not as they were known.
+        """
+        now = self.clock.now()
+        before = self.facts.vpn_shapes()
+        self.facts.take_all(listing, asked_at, now)
+        for name, container, inspected_at in inspected:
+            self.facts.take_vpn(name, container, inspected_at, now)
+        changed = {name for name, shape in self.facts.vpn_shapes().items() if shape != before[name]}
+        self._observe(self.policy.vpns, now)
+        if not self._docker_up:
+            self._docker_up = True
+            log.info("Docker answers; facts are read")
+        self._read_at = now
+        self.evaluate()
+        return changed
+
+    def take_vpn(self, name: str, container: Container | None, asked_at: float, event_at: float | None = None) -> None:
+        """A reading of one VPN; `event_at` is Docker's time of the event that led to it, Unix seconds."""
+        now = self.clock.now()
+        self.facts.take_vpn(name, container, asked_at, now)
+        self._observe((name,), now)
+        self.evaluate(event_at)
+
+    def docker_lost(self, error: Exception) -> None:
+        """Docker gave no answer: from now on nothing is known, decided or done until it is read whole again."""
+        if self._docker_up or self._read_at is None:
+            log.warning("Docker gives no answer, nothing is changed until it does: %s", error)
+        self._docker_up = False
+        self.publish()
+
+    def stream_connected(self, *, connected: bool) -> None:
+        """The event stream came or went."""
+        if connected is not self._events_connected:
+            log.log(logging.INFO if connected else logging.WARNING, "Docker's event stream is %s", _up(connected))
+        self._events_connected = connected
+        self.publish()
+
+    def _observe(self, names: Iterable[str], now: Moment) -> None:
+        for name in names:
+            container = self.facts.vpn(name)
+            self._sightings[name] = observe(self._sightings[name], container, now)
+
+    # --- signals -----------------------------------------------------------------------------------------------------
+
+    def hear(self, alert: alerts.Alert) -> alerts.Heard:
+        """An alert by webhook."""
+        now = self.clock.now()
+        book, heard = alerts.hear(self._alerts, alert, now, self.settings.alert_expiry_s)
+        self._alerts = book
+        if heard in {alerts.Heard.FIRING, alerts.Heard.RESOLVED}:
+            self._tell_alert(alert)
+        if heard is not alerts.Heard.REJECTED:
+            self._save()
+        self.evaluate()
+        return heard
+
+    def synchronise(self, active: Iterable[alerts.Alert] | None, asked_at: float) -> None:
+        """What Alertmanager's API says is active; None: it gave no answer, which changes nothing."""
+        self._alertmanager_up = active is not None
+        if active is not None:
+            before = self._alerts
+            now = self.clock.now()
+            self._alerts = alerts.synchronise(before, active, asked_at, now, self.settings.alert_expiry_s)
+            for key, incident in self._alerts.items():
+                known = before.get(key)
+                if (known.alert if known else None) != incident.alert and (known or incident.alert.firing):
+                    self._tell_alert(incident.alert)
+            self._save()
+        self.evaluate()
+
+    def _tell_alert(self, alert: alerts.Alert) -> None:
+        word = "fires" if alert.firing else "is resolved"
+        details = {"alert": alert.name, "fingerprint": alert.fingerprint, "firing": alert.firing}
+        self.recorder.signalled(
+            Reason.ALERT, f"Alert '{alert.name}' about VPN '{alert.vpn}' {word}", alert.vpn, details
+        )
+
+    def start_drill(self, vpn: str, duration_s: float, detail: str) -> None:
+        """Declare a VPN failed for a limited time.
+
+        Raises:
+            BadRequestError: there is no such VPN.
+        """
+        if vpn not in self.state.vpns:
+            raise BadRequestError(f"there is no VPN '{vpn}'; there are {', '.join(self.policy.vpns)}")
+        now = self.clock.now()
+        self._drills[vpn] = Signal(
+            vpn, Source.OPERATOR, Verdict.UNHEALTHY, Reason.DRILL, detail, now, now.mono + duration_s
+        )
+        self.recorder.signalled(Reason.DRILL, f"Drill: VPN '{vpn}' is declared failed for {duration_s:g} s", vpn, {})
+        self._save()
+        self.evaluate()
+
+    def end_drill(self, vpn: str) -> bool:
+        """Take the declaration back; False: there was none."""
+        if self._drills.pop(vpn, None) is None:
+            return False
+        self.recorder.signalled(Reason.DRILL, f"Drill: VPN '{vpn}' is no longer declared failed", vpn, {})
+        self._save()
+        self.evaluate()
+        return True
+
+    # --- the state interface -----------------------------------------------------------------------------------------
+
+    def enter_emergency_mode(self, failed_vpn: str, healthy_vpn: str) -> bool:
+        """Declare a VPN failed, as a drill does, while another carries on. False: nothing changed."""
+        state = self.state
+        possible = (
+            self.deciding
+            and state.redundant
+            and failed_vpn != healthy_vpn
+            and failed_vpn in state.having(Phase.HEALTHY, Phase.STABILIZING, Phase.UNKNOWN)
+            and healthy_vpn in state.having(*CARRYING)
+        )
+        if not possible:
+            return False
+        self.start_drill(failed_vpn, DECLARED_S, f"declared failed; {healthy_vpn} carries on")
+        return self.is_emergency_mode()
+
+    def exit_emergency_mode(self) -> bool:
+        """Take back all declarations, if that ends the emergency. False: nothing changed."""
+        if not self.deciding or not self.is_emergency_mode():
+            return False
+        now = self.clock.now()
+        for name in self.state.having(Phase.FAILED):
+            others = [signal for signal in self._signals(name, now) if signal.source is not Source.OPERATOR]
+            if combine(others, now).verdict is not Verdict.HEALTHY:
+                return False
+        for name in list(self._drills):
+            self.end_drill(name)
+        return not self.is_emergency_mode()
+
+    def is_emergency_mode(self) -> bool:
+        """Whether the mode is emergency."""
+        return self.state.mode is Mode.EMERGENCY
+
+    def get_emergency_mode_info(self) -> dict[str, object]:
+        """The emergency as `/vpn/status` shows it."""
+        return emergency_info(self.snapshot, self.clock.mono())
+
+    # --- deciding ----------------------------------------------------------------------------------------------------
+
+    def restore(self, document: Mapping[str, object]) -> None:
+        """Take over what an earlier run remembered. What Docker shows is read after it, and wins.
+
+        Raises:
+            ValueError: the document is unusable; nothing was taken over.
+        """
+        memory = from_document(document, self.policy, self.clock.now())
+        self.state = memory.state
+        self._alerts, self._drills, self._emergency_s = memory.alerts, dict(memory.drills), memory.emergency_s
+        for name, vpn in self.state.vpns.items():
+            if vpn.phase is not Phase.UNKNOWN:
+                self._sightings[name] = replace(self._sightings[name], seen_healthy=True)
+        self.publish()
+
+    def evaluate(self, event_at: float | None = None) -> None:
+        """Decide from the facts and signals as they are now. Nothing is decided without fresh facts."""
+        if self.deciding:
+            now = self.clock.now()
+            self._alerts = alerts.prune(self._alerts, now)
+            self._drills = {key: drill for key, drill in self._drills.items() if (drill.expires or 0) > now.mono}
+            for name in self.policy.vpns:
+                self._judgements[name] = combine(self._signals(name, now), now)
+            before = self.state
+            state, changes = step(before, self._judgements, self.policy, now)
+            self.state = plan.with_relief(state, self.fleet)
+            for change in changes:
+                self._tell(change, event_at)
+            if self.state is not before:
+                self._save()
+            self._ask_for_work(changes, relief_new=_relief(self.state) not in {None, _relief(before)})
+            self._measure(now)
+        self.publish()
+
+    def _signals(self, name: str, now: Moment) -> list[Signal]:
+        said = docker_signal(name, self.facts.vpn(name), self._sightings[name], self.policy.start_timeout_s, now)
+        known = self._docker_signals.get(name)
+        if said is None:
+            self._docker_signals.pop(name, None)
+        else:
+            if known is not None and (known.verdict, known.reason) == (said.verdict, said.reason):
+                said = replace(said, since=known.since)
+            self._docker_signals[name] = said
+        drill = self._drills.get(name)
+        return [*([said] if said else []), *alerts.alert_signals(self._alerts, name), *([drill] if drill else [])]
+
+    def _tell(self, change: PhaseChange | ModeChange, event_at: float | None) -> None:
+        if isinstance(change, ModeChange):
+            if change.before is Mode.EMERGENCY:
+                self._emergency_s += change.lasted_s
+            engines = Counter(engine.vpn for engine in self.fleet.engines)
+            self.recorder.mode_changed(change, engines, acting=self.acting)
+            return
+        signals = [f"{s.source}: {s.verdict} ({s.reason}: {s.detail})" for s in self._judgements[change.vpn].signals]
+        self.recorder.phase_changed(change, {"signals": signals})
+        mono = change.at.mono
+        if change.after is Phase.FAILED:
+            latency = change.at.wall.timestamp() - event_at if event_at is not None else 0.0
+            if 0 <= latency <= DETECTION_CREDIBLE_S and event_at is not None:
+                self.recorder.metrics.detection.observe(latency)
+            self._cleanup_since[change.vpn] = mono
+            self._restore_since.pop(change.vpn, None)
+        else:
+            self._cleanup_since.pop(change.vpn, None)
+        if change.after is Phase.HEALTHY and change.before is Phase.STABILIZING:
+            self._restore_since[change.vpn] = mono
+
+    def _ask_for_work(self, changes: Iterable[PhaseChange | ModeChange], *, relief_new: bool) -> None:
+        now = self.clock.mono()
+        ghosts = {engine.vpn for engine in plan.ghosts(self.state, self.fleet)}
+        for vpn in sorted(ghosts | set(self.overtaken.values())):
+            self.request(Work.CLEANUP, vpn, 0)
+        if plan.orphans(self.state, self.fleet):
+            self.request(Work.REPAIR, None, 0)
+        changed = list(changes)
+        if relief_new or any(isinstance(c, ModeChange) or c.after is Phase.HEALTHY for c in changed):
+            self.request(Work.PROVISION, None, 0)
+        if changed:
+            ends = [vpn.deadline for vpn in self.state.vpns.values() if vpn.deadline is not None]
+            for end in ends:
+                self.request(Work.STABILIZATION, None, max(0.0, end - now))
+
+    def _measure(self, now: Moment) -> None:
+        metrics = self.recorder.metrics
+        for vpn, since in list(self._cleanup_since.items()):
+            if self.state.mode is not Mode.EMERGENCY:
+                continue
+            if not any(self.fleet.on(vpn)):
+                metrics.cleanup.observe(now.mono - since)
+                del self._cleanup_since[vpn]
+        for vpn, since in list(self._restore_since.items()):
+            if sum(not engine.explicit for engine in self.fleet.on(vpn)) >= plan.shares(self.policy)[vpn]:
+                metrics.restore.observe(now.mono - since)
+                del self._restore_since[vpn]
+
+    def _save(self) -> None:
+        memory = Memory(self.state, self._alerts, self._drills, self._emergency_s)
+        self._memories.save(to_document(memory, self.clock.now()))
+
+    # --- the end, and the picture ------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Begin nothing new from now on."""
+        self._closing = True
+        self.publish()
+
+    def publish(self) -> None:
+        """Make the present picture the latest snapshot."""
+        self.snapshot = self._picture(self.clock.now())
+
+    def _picture(self, now: Moment) -> Snapshot:
+        fleet = self.fleet
+        return Snapshot(
+            at=now,
+            state=self.state,
+            fleet=fleet,
+            judgements=dict(self._judgements),
+            desired=plan.desired(self.state, self.policy),
+            counts=Counter((engine.vpn, str(engine.counted_as)) for engine in fleet.engines),
+            docker_up=self._docker_up,
+            events_connected=self._events_connected,
+            read_at=self._read_at,
+            emergency_s=self._emergency_s,
+            alertmanager_up=self._alertmanager_up,
+            journal_up=self._memories.up,
+            closing=self._closing,
+            problems=tuple(self.problems.values()),
+        )
+
+
+DECLARED_S = 3600.0
+"""How long `enter_emergency_mode` declares a VPN failed, seconds: a forgotten declaration ends by itself."""
+
+
+def emergency_info(snapshot: Snapshot, mono: float) -> dict[str, object]:
+    """The emergency of a snapshot as `/vpn/status` shows it."""
+    emergency = snapshot.state.emergency
+    failed = list(snapshot.state.having(Phase.FAILED)) if emergency else []
+    healthy = list(snapshot.state.having(*CARRYING)) if emergency else []
+    info: dict[str, object] = {
+        "active": emergency is not None,
+        "failed_vpn": failed[0] if failed else None,
+        "healthy_vpn": healthy[0] if healthy else None,
+        "duration_seconds": round(snapshot.emergency_duration_s(mono), 1),
+        "entered_at": emergency.entered.wall.isoformat() if emergency else None,
+    }
+    if len(snapshot.state.vpns) > 2:
+        info |= {"failed_vpns": failed, "healthy_vpns": healthy}
+    return info
+
+
+def _relief(state: object) -> str | None:
+    emergency = getattr(state, "emergency", None)
+    return emergency.relief if emergency else None
+
+
+def _up(connected: bool) -> str:  # noqa: FBT001 - a word for a flag
+    return "connected" if connected else "down, polling takes over"

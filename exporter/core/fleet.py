@@ -1,0 +1,140 @@
+"""From containers as Docker shows them to the fleet: which is a VPN, which an engine, which an orphan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.core.model import Container, ContainerState, Engine, Fleet, Orphan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+VPN_LABEL = "acestream.vpn_container"
+HTTP_PORT_LABEL = "acestream.http_port"
+HTTPS_PORT_LABEL = "acestream.https_port"
+HOST_PORT_LABEL = "host.http_port"
+FORWARDED_LABEL = "acestream.forwarded"
+EXPLICIT_LABEL = "mayday.requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedLabel:
+    """The label that marks a container as an engine; an empty `value` accepts any value."""
+
+    key: str
+    value: str = ""
+
+    def marks(self, container: Container) -> bool:
+        """Whether the container carries it."""
+        found = container.labels.get(self.key)
+        return found is not None and (not self.value or found == self.value)
+
+
+def vpn_of(container: Container, vpns: Mapping[str, Container | None], known_ids: Mapping[str, str]) -> str | None:
+    """The configured VPN whose network an engine shares, or shared before that VPN was recreated; None: none of them.
+
+    The network id decides; the label decides only where the id is that of a container nobody remembers.
+    `known_ids` maps ids of VPN containers, past ones included, to names.
+    """
+    if container.network is None or container.name in vpns:
+        return None
+    by_id = known_ids.get(container.network)
+    if by_id is not None:
+        return by_id
+    if container.network in vpns:
+        return container.network
+    by_label = container.labels.get(VPN_LABEL)
+    return by_label if by_label in vpns else None
+
+
+Namespace = tuple[str, float]
+"""One network namespace: the VPN container's id and the start (Unix seconds by Docker's clock) that made it."""
+
+
+def namespace_of(vpn: Container | None) -> Namespace | None:
+    """The namespace that a VPN container has now, None when it has none or its start is not known."""
+    if vpn is None or vpn.state is not ContainerState.RUNNING or vpn.started_at is None:
+        return None
+    return vpn.id, vpn.started_at
+
+
+def orphan_kind(engine: Container, vpn: Container | None, joined: Namespace | None) -> Orphan | None:
+    """How the engine lost its network, or None when it has it, or when nobody can tell yet.
+
+    Where the namespace that the engine joined is known, it decides. Otherwise times do, which a clock that was set back
+    can put out of order: an engine that was created after its VPN's last start joined the present namespace, whatever
+    its own start time; else its own start time decides, which a list call does not give.
+    """
+    if vpn is None or vpn.state is not ContainerState.RUNNING:
+        return None
+    if engine.network not in {vpn.id, vpn.name}:
+        return Orphan.RECREATE
+    if engine.state is ContainerState.CREATED:
+        return Orphan.NEVER_STARTED
+    if vpn.started_at is None:
+        return None
+    if joined is not None:
+        return None if joined == namespace_of(vpn) else Orphan.RESTART
+    if engine.started_at is None:
+        return None
+    return Orphan.RESTART if engine.started_at < vpn.started_at else None
+
+
+def needs_inspection(engine: Container, vpn: Container | None, joined: Namespace | None) -> bool:
+    """Whether only an inspection can tell if the engine is an orphan."""
+    return (
+        vpn is not None
+        and joined is None
+        and vpn.state is ContainerState.RUNNING
+        and engine.network in {vpn.id, vpn.name}
+        and engine.started_at is None
+        and engine.state not in {ContainerState.CREATED, ContainerState.REMOVING}
+        and (vpn.started_at is None or engine.created_at <= vpn.started_at)
+    )
+
+
+def build_fleet(
+    containers: Iterable[Container],
+    names: Iterable[str],
+    label: ManagedLabel,
+    known_ids: Mapping[str, str],
+    healthy: Mapping[str, bool],
+    joined: Mapping[str, Namespace],
+) -> Fleet:
+    """The fleet in a set of containers.
+
+    By container id, `healthy` is what engines' own APIs last said, `joined` the namespace that an engine joined.
+    """
+    containers = list(containers)
+    vpns: dict[str, Container | None] = dict.fromkeys(names)
+    for container in containers:
+        if container.name in vpns:
+            vpns[container.name] = container
+    engines = []
+    for container in containers:
+        if not label.marks(container):
+            continue
+        vpn = vpn_of(container, vpns, known_ids)
+        if vpn is None:
+            continue
+        labels = container.labels
+        engines.append(
+            Engine(
+                id=container.id,
+                name=container.name,
+                vpn=vpn,
+                state=container.state,
+                port=_port(labels.get(HTTP_PORT_LABEL) or labels.get(HOST_PORT_LABEL)),
+                created_at=container.created_at,
+                orphan=orphan_kind(container, vpns[vpn], joined.get(container.id)),
+                healthy=healthy.get(container.id),
+                explicit=labels.get(EXPLICIT_LABEL) == "true",
+                forwarded=labels.get(FORWARDED_LABEL) == "true",
+            )
+        )
+    return Fleet(vpns, tuple(engines))
+
+
+def _port(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() and 0 < int(text) < 65536 else None

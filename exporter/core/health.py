@@ -1,0 +1,76 @@
+"""Which engines fail their health check often enough to be replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from exporter.core.model import ContainerState
+from exporter.core.plan import health_manager_runs, may_create_on
+
+if TYPE_CHECKING:
+    from exporter.core.model import Engine, Fleet
+    from exporter.core.state import FleetState
+
+
+@dataclass(frozen=True, slots=True)
+class HealthBook:
+    """What the rounds so far have shown."""
+
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Failures in a row, by container id."""
+    proven: frozenset[str] = frozenset()
+    """VPNs on which some engine has answered: that Mayday can reach engines there is proven."""
+
+
+def askable(state: FleetState, fleet: Fleet) -> list[Engine]:
+    """The engines that can be asked at all: those running on a VPN in phase healthy, with a network and a known port."""
+    return [
+        engine
+        for engine in fleet.engines
+        if may_create_on(state, engine.vpn)
+        and engine.state is ContainerState.RUNNING
+        and engine.orphan is None
+        and engine.port is not None
+    ]
+
+
+def after_round(book: HealthBook, fleet: Fleet, answers: Mapping[str, bool]) -> HealthBook:
+    """The book after one round. `answers` says, by container id, who answered; who was not asked keeps its count.
+
+    A stopped engine cannot be asked and has failed. An engine that is gone is forgotten.
+    """
+    failures = {}
+    proven = set(book.proven)
+    for engine in fleet.engines:
+        answered = answers.get(engine.id)
+        if answered:
+            proven.add(engine.vpn)
+            failures[engine.id] = 0
+        elif answered is False or engine.state in {ContainerState.EXITED, ContainerState.DEAD}:
+            failures[engine.id] = book.failures.get(engine.id, 0) + 1
+        else:
+            failures[engine.id] = book.failures.get(engine.id, 0)
+    return HealthBook(failures, frozenset(proven))
+
+
+def replaceable(book: HealthBook, state: FleetState, fleet: Fleet, limit: int) -> list[Engine]:
+    """The engines to replace now: at most one on each VPN, the one that has failed longest.
+
+    A running engine is replaced only where some engine has answered before: if none ever did, it is Mayday's way to
+    them that is broken, and replacing engines that work would cut their streams for nothing.
+    """
+    if not health_manager_runs(state):
+        return []
+    worst: dict[str, Engine] = {}
+    for engine in fleet.engines:
+        count = book.failures.get(engine.id, 0)
+        if count < limit or engine.orphan is not None or not may_create_on(state, engine.vpn):
+            continue
+        if engine.state is ContainerState.RUNNING and engine.vpn not in book.proven:
+            continue
+        known = worst.get(engine.vpn)
+        if known is None or count > book.failures[known.id]:
+            worst[engine.vpn] = engine
+    return list(worst.values())

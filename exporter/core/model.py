@@ -1,0 +1,222 @@
+"""The words of Mayday as values: moments, phases, modes, signals, VPNs, engines, the fleet.
+
+Everything here is frozen. Times called `mono` are seconds on a monotonic clock, for durations and deadlines;
+times called `wall` are aware UTC datetimes, for what people read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One instant, on both clocks: `mono` in monotonic seconds, `wall` as aware UTC."""
+
+    mono: float
+    wall: datetime
+
+
+class Verdict(StrEnum):
+    """What all signals about one VPN say together."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
+class Phase(StrEnum):
+    """Where a VPN stands; only `HEALTHY` may be given engines."""
+
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    FAILED = "failed"
+    STABILIZING = "stabilizing"
+
+
+class Mode(StrEnum):
+    """Where the fleet stands: some VPNs failed is `EMERGENCY`, all of them is `OUTAGE`."""
+
+    NORMAL = "normal"
+    EMERGENCY = "emergency"
+    OUTAGE = "outage"
+
+
+class Source(StrEnum):
+    """Who may say something about a VPN."""
+
+    DOCKER = "docker"
+    ALERTMANAGER = "alertmanager"
+    OPERATOR = "operator"
+
+
+class Reason(StrEnum):
+    """Why a signal says what it says, and so why a phase changed. Closed: it becomes a metric label."""
+
+    DOCKER_HEALTHY = "docker_healthy"
+    DOCKER_UNHEALTHY = "docker_unhealthy"
+    DOCKER_EXITED = "docker_exited"
+    DOCKER_PAUSED = "docker_paused"
+    DOCKER_RESTARTING = "docker_restarting"
+    DOCKER_MISSING = "docker_missing"
+    DOCKER_STARTING = "docker_starting"
+    DOCKER_START_TIMEOUT = "docker_start_timeout"
+    ALERT = "alert"
+    DRILL = "drill"
+    STABILIZED = "stabilized"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What one source says of one VPN, from `since` until `expires` (monotonic seconds; None: while it is repeated)."""
+
+    vpn: str
+    source: Source
+    verdict: Verdict
+    reason: Reason
+    detail: str
+    """For people: the alert's name, Docker's words. Never a secret."""
+    since: Moment
+    expires: float | None = None
+
+
+class ContainerState(StrEnum):
+    """Docker's `State.Status`."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+class ContainerHealth(StrEnum):
+    """Docker's `State.Health.Status`; `NONE` when the container has no health check."""
+
+    NONE = "none"
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container as Docker shows it, from a list call or an inspection.
+
+    `started_at`, `probed_at` and `probe_period_s` are known from an inspection only; a list leaves them None.
+    """
+
+    id: str
+    name: str
+    state: ContainerState
+    health: ContainerHealth = ContainerHealth.NONE
+    labels: Mapping[str, str] = field(default_factory=dict)
+    network: str | None = None
+    """The X of `network_mode: container:X` (a full id, or a name that did not exist at creation), else None."""
+    created_at: float = 0.0
+    """Unix seconds by Docker's clock; whole seconds from a list call."""
+    started_at: float | None = None
+    """Unix seconds by Docker's clock of the last start."""
+    probed_at: float | None = None
+    """Unix seconds by Docker's clock at which the newest health probe ended."""
+    probe_period_s: float | None = None
+    """Health check interval plus timeout, seconds."""
+    uptime_at_most_s: float | None = None
+    """From a list call's status text ("Up 5 minutes"): the container has not run for longer than this, seconds."""
+    address: str | None = None
+    """An IP address of the container itself, None when it has none."""
+
+
+class EngineState(StrEnum):
+    """The one state an engine is counted under."""
+
+    WORKING = "working"
+    UNHEALTHY = "unhealthy"
+    ORPHANED = "orphaned"
+    STOPPED = "stopped"
+
+
+class Orphan(StrEnum):
+    """How an engine came to be without a network, which decides the repair."""
+
+    RESTART = "restart"
+    """Its VPN container was started after it: a restart joins the new namespace."""
+    RECREATE = "recreate"
+    """Its VPN container was recreated under another id: only a new container can join."""
+    NEVER_STARTED = "never_started"
+    """It was created and its start never came: whoever made it was cut off in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A container with the managed label in the network namespace of a VPN."""
+
+    id: str
+    name: str
+    vpn: str
+    state: ContainerState
+    port: int | None
+    """HTTP port inside the namespace, published by the VPN; None when its label is missing or no number."""
+    created_at: float = 0.0
+    """Unix seconds by Docker's clock."""
+    orphan: Orphan | None = None
+    healthy: bool | None = None
+    """What its HTTP API last said; None when it was not asked yet."""
+    explicit: bool = False
+    """Somebody asked for it through the API: it comes on top of the share."""
+    forwarded: bool = False
+    """It listens on the port that the VPN provider forwards."""
+
+    @property
+    def counted_as(self) -> EngineState:
+        """The one state it is counted under."""
+        if self.orphan in {Orphan.RESTART, Orphan.RECREATE}:
+            return EngineState.ORPHANED
+        if self.state is not ContainerState.RUNNING:
+            return EngineState.STOPPED
+        return EngineState.UNHEALTHY if self.healthy is False else EngineState.WORKING
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Every configured VPN with its container (None: missing) and every engine, as last read from Docker."""
+
+    vpns: Mapping[str, Container | None]
+    engines: tuple[Engine, ...] = ()
+
+    def on(self, vpn: str) -> Iterator[Engine]:
+        """The engines of one VPN."""
+        return (engine for engine in self.engines if engine.vpn == vpn)
+
+
+class Capacity(StrEnum):
+    """`EMERGENCY_CAPACITY`: how much is provisioned automatically during an emergency."""
+
+    REDUCED = "reduced"
+    SHARE = "share"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that decisions depend on."""
+
+    vpns: tuple[str, ...]
+    """Names of the VPN containers, in configured order."""
+    redundant: bool = True
+    min_replicas: int = 10
+    max_replicas: int = 20
+    ports: Mapping[str, range] = field(default_factory=dict)
+    """Per VPN, the engine ports that it publishes."""
+    capacity: Capacity = Capacity.REDUCED
+    stabilization_s: float = 120.0
+    start_timeout_s: float = 120.0
+    """How long a VPN that was not yet seen healthy may stay in health `starting`, seconds."""

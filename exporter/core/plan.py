@@ -1,0 +1,214 @@
+"""What is to be done: from the state and the fleet to removals, repairs, and creations, each with its reason.
+
+Every rule that chooses a container, a VPN or a number stands in this file. Nothing here acts: whoever acts asks again
+right before each call, because the answer may have changed meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from exporter.core.model import Capacity, ContainerState, EngineState, Mode, Orphan, Phase
+from exporter.core.state import CARRYING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from exporter.core.model import Engine, Fleet, Policy
+    from exporter.core.state import FleetState
+
+
+class RemoveReason(StrEnum):
+    """Why an engine is removed."""
+
+    VPN_FAILED = "vpn_failed"
+    UNHEALTHY = "unhealthy"
+    ORPHANED = "orphaned"
+    OVERTAKEN = "overtaken"
+    REQUESTED = "requested"
+
+
+class ProvisionReason(StrEnum):
+    """Why an engine is made, or made to work again."""
+
+    FILL = "fill"
+    RELIEF = "relief"
+    REPLACE = "replace"
+    REPAIR = "repair"
+    REQUESTED = "requested"
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """So many engines are to be created on a VPN."""
+
+    vpn: str
+    count: int
+    reason: ProvisionReason
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why nobody can be provisioned to, and for how long (None: nobody can say)."""
+
+    code: str
+    message: str
+    retry_after_s: float | None = None
+
+
+def may_create_on(state: FleetState, vpn: str) -> bool:
+    """Whether a creation on this VPN is allowed at this moment; the one guard of every creation."""
+    return vpn in state.vpns and state.vpns[vpn].phase is Phase.HEALTHY
+
+
+def must_evacuate(state: FleetState, vpn: str) -> bool:
+    """Whether engines on this VPN are ghosts at this moment; the one guard of every removal by failover."""
+    return state.mode is Mode.EMERGENCY and state.vpns[vpn].phase is Phase.FAILED
+
+
+def ghosts(state: FleetState, fleet: Fleet) -> list[Engine]:
+    """The engines that failover removes."""
+    if state.mode is not Mode.EMERGENCY:
+        return []
+    return [engine for engine in fleet.engines if must_evacuate(state, engine.vpn)]
+
+
+def may_repair_on(state: FleetState, vpn: str) -> bool:
+    """Whether orphans of this VPN may be repaired at this moment."""
+    return state.mode is not Mode.OUTAGE and may_create_on(state, vpn)
+
+
+def orphans(state: FleetState, fleet: Fleet) -> list[Engine]:
+    """The engines to repair. Nobody restarts what Docker is removing."""
+    return [
+        engine
+        for engine in fleet.engines
+        if engine.orphan is not None
+        and may_repair_on(state, engine.vpn)
+        and engine.state is not ContainerState.REMOVING
+        and not (engine.orphan is Orphan.RESTART and engine.state is ContainerState.DEAD)
+    ]
+
+
+def health_manager_runs(state: FleetState) -> bool:
+    """Whether engines that fail their health check are replaced."""
+    return state.mode is Mode.NORMAL
+
+
+def divide(total: int, names: Iterable[str]) -> dict[str, int]:
+    """`total` divided evenly; what remains goes to the first, one each."""
+    names = list(names)
+    if not names:
+        return {}
+    each, rest = divmod(total, len(names))
+    return {name: each + (1 if index < rest else 0) for index, name in enumerate(names)}
+
+
+def shares(policy: Policy) -> dict[str, int]:
+    """The engines that each configured VPN should carry, never more than it has ports."""
+    return {
+        name: _within_ports(policy, name, count) for name, count in divide(policy.min_replicas, policy.vpns).items()
+    }
+
+
+def desired(state: FleetState, policy: Policy) -> dict[str, int]:
+    """How many engines each VPN should carry in the present mode: a failed one none while others carry on."""
+    share = shares(policy)
+    if state.mode is not Mode.EMERGENCY:
+        return share
+    left = state.having(*CARRYING)
+    if policy.capacity is Capacity.FULL:
+        share = {name: _within_ports(policy, name, count) for name, count in divide(policy.min_replicas, left).items()}
+    return {name: 0 if must_evacuate(state, name) else share.get(name, 0) for name in policy.vpns}
+
+
+def with_relief(state: FleetState, fleet: Fleet) -> FleetState:
+    """The state, with a VPN chosen for relief when no healthy VPN of an emergency has a working engine left.
+
+    Once chosen it stays so until the emergency ends or that VPN fails: relief fills a share, it does not stop at the
+    first engine that works.
+    """
+    emergency = state.emergency
+    if emergency is None:
+        return state
+    if emergency.relief is not None and state.vpns[emergency.relief].phase not in CARRYING:
+        emergency = replace(emergency, relief=None)
+    healthy = state.having(Phase.HEALTHY)
+    if emergency.relief is None and healthy:
+        working = {engine.vpn for engine in fleet.engines if engine.counted_as is EngineState.WORKING}
+        if not working.intersection(healthy):
+            emergency = replace(emergency, relief=healthy[0])
+    return state if emergency is state.emergency else replace(state, emergency=emergency)
+
+
+def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str, int]) -> list[Fill]:
+    """What automatic provisioning creates. `pending` counts creations under way per VPN that `fleet` does not show.
+
+    Explicit engines come on top of a share, so they do not count towards it; towards MAX_REPLICAS everything counts.
+    """
+    if state.mode is Mode.OUTAGE:
+        return []
+    relief = state.emergency.relief if state.emergency else None
+    reason = ProvisionReason.FILL
+    targets = desired(state, policy)
+    if state.mode is Mode.EMERGENCY and policy.capacity is Capacity.REDUCED:
+        targets = {relief: targets[relief]} if relief is not None else {}
+        reason = ProvisionReason.RELIEF
+    room = policy.max_replicas - len(fleet.engines) - sum(pending.values())
+    carried = Counter(engine.vpn for engine in fleet.engines if not engine.explicit)
+    result = []
+    for vpn, target in targets.items():
+        if not may_create_on(state, vpn):
+            continue
+        free = len(free_ports(fleet, policy, vpn, ())) - pending.get(vpn, 0)
+        count = min(target - carried[vpn] - pending.get(vpn, 0), room, free)
+        if count > 0:
+            room -= count
+            result.append(Fill(vpn, count, reason))
+    return result
+
+
+def choose_vpn(
+    state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str, int], mono: float, wanted: str | None = None
+) -> str | Refusal:
+    """The VPN for an engine that somebody asked for: the least loaded in phase healthy, or why there is none."""
+    if len(fleet.engines) + sum(pending.values()) >= policy.max_replicas:
+        return Refusal("max_replicas", f"the fleet is at its limit of {policy.max_replicas} engines (MAX_REPLICAS)")
+    candidates = [vpn for vpn in ([wanted] if wanted else policy.vpns) if may_create_on(state, vpn)]
+    if not candidates:
+        return _nobody(state, mono, wanted)
+    carried = Counter(engine.vpn for engine in fleet.engines)
+    carried.update(pending)
+    with_port = [vpn for vpn in candidates if len(free_ports(fleet, policy, vpn, ())) > pending.get(vpn, 0)]
+    if not with_port:
+        return Refusal("no_free_port", f"no free engine port left on {', '.join(candidates)} (GLUETUN_PORT_RANGE_n)")
+    return min(with_port, key=lambda vpn: carried[vpn])
+
+
+def free_ports(fleet: Fleet, policy: Policy, vpn: str, taken: Iterable[int]) -> list[int]:
+    """Ports of the VPN's range that no engine on it has, lowest first; `taken` are further ones to leave out.
+
+    Engines that are stopped keep their port: they may be started again.
+    """
+    used = {engine.port for engine in fleet.on(vpn)} | set(taken)
+    return [port for port in policy.ports.get(vpn, ()) if port not in used]
+
+
+def _within_ports(policy: Policy, vpn: str, count: int) -> int:
+    return min(count, len(policy.ports.get(vpn, ())))
+
+
+def _nobody(state: FleetState, mono: float, wanted: str | None) -> Refusal:
+    if state.mode is Mode.OUTAGE:
+        return Refusal("outage", "all VPNs have failed; engines are provisioned again after one has recovered")
+    names = (wanted,) if wanted else tuple(state.vpns)
+    stabilizing = [state.vpns[name].stabilization_remaining_s(mono) for name in names if state.vpns[name].deadline]
+    if stabilizing:
+        left = min(stabilizing)
+        return Refusal("stabilizing", f"the VPN has just recovered and stabilizes for another {left:.0f} s", left)
+    if wanted:
+        return Refusal("vpn_not_healthy", f"VPN '{wanted}' is {state.vpns[wanted].phase}")
+    return Refusal("no_healthy_vpn", "no VPN is known to be healthy yet")

@@ -1,0 +1,110 @@
+"""From what the sources say to one verdict per VPN.
+
+The rule that combines the sources is `combine`, and stands nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from exporter.core.model import Container, ContainerHealth, ContainerState, Moment, Reason, Signal, Source, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FROZEN_AFTER_PERIODS = 3
+"""A health whose newest probe stayed the same for this many probe periods is frozen: Docker no longer probes."""
+
+_STATE_REASONS = {ContainerState.PAUSED: Reason.DOCKER_PAUSED, ContainerState.RESTARTING: Reason.DOCKER_RESTARTING}
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What must be remembered of one VPN container between two readings to judge it."""
+
+    seen_healthy: bool = False
+    starting_since: float | None = None
+    """Monotonic seconds since which a container that was never healthy is `starting`."""
+    probed_at: float | None = None
+    probe_new_at: float = 0.0
+    """Monotonic seconds at which `probed_at` was first seen."""
+    frozen: bool = False
+
+
+def observe(sighting: Sighting, container: Container | None, now: Moment) -> Sighting:
+    """The sighting after one more reading."""
+    if container is None or container.state is not ContainerState.RUNNING:
+        return replace(sighting, starting_since=None, probed_at=None, frozen=False)
+    healthy = container.health in {ContainerHealth.HEALTHY, ContainerHealth.NONE}
+    starting_since = None
+    if container.health is ContainerHealth.STARTING:
+        starting_since = now.mono if sighting.starting_since is None else sighting.starting_since
+    updated = replace(sighting, seen_healthy=sighting.seen_healthy or healthy, starting_since=starting_since)
+    if container.probed_at is None or container.probe_period_s is None:
+        return updated
+    if container.probed_at != sighting.probed_at:
+        return replace(updated, probed_at=container.probed_at, probe_new_at=now.mono, frozen=False)
+    stale_s = now.mono - sighting.probe_new_at
+    return replace(updated, frozen=stale_s > FROZEN_AFTER_PERIODS * container.probe_period_s)
+
+
+def docker_signal(
+    vpn: str, container: Container | None, sighting: Sighting, start_timeout_s: float, now: Moment
+) -> Signal | None:
+    """What Docker says of a VPN, None when it says nothing. State comes before health."""
+
+    def says(verdict: Verdict, reason: Reason, detail: str) -> Signal:
+        return Signal(vpn, Source.DOCKER, verdict, reason, detail, now)
+
+    if container is None:
+        return says(Verdict.UNHEALTHY, Reason.DOCKER_MISSING, "the container does not exist")
+    if container.state is not ContainerState.RUNNING:
+        reason = _STATE_REASONS.get(container.state, Reason.DOCKER_EXITED)
+        return says(Verdict.UNHEALTHY, reason, f"the container is {container.state}")
+    if container.health is ContainerHealth.NONE:
+        return says(Verdict.HEALTHY, Reason.DOCKER_HEALTHY, "running, without a health check")
+    if sighting.frozen:
+        return None
+    if container.health is ContainerHealth.HEALTHY:
+        return says(Verdict.HEALTHY, Reason.DOCKER_HEALTHY, "running, its health check passes")
+    if container.health is ContainerHealth.UNHEALTHY:
+        return says(Verdict.UNHEALTHY, Reason.DOCKER_UNHEALTHY, "its health check fails")
+    if sighting.seen_healthy:
+        return says(Verdict.UNHEALTHY, Reason.DOCKER_STARTING, "it was healthy before and is starting again")
+    if sighting.starting_since is not None and now.mono - sighting.starting_since >= start_timeout_s:
+        return says(
+            Verdict.UNHEALTHY, Reason.DOCKER_START_TIMEOUT, f"not healthy {start_timeout_s:g} s after its start"
+        )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict on one VPN, with the signals that are in force and the one that decided."""
+
+    verdict: Verdict = Verdict.UNKNOWN
+    deciding: Signal | None = None
+    signals: tuple[Signal, ...] = ()
+
+
+def combine(signals: Iterable[Signal], now: Moment) -> Judgement:
+    """One verdict from all signals about one VPN.
+
+    Unhealthy if any source says so; healthy if Docker says healthy and none objects; otherwise unknown.
+    Where several say unhealthy, the first of `Source` is named as the reason, and of its signals the oldest.
+    """
+    order = list(Source)
+    live = tuple(
+        sorted(
+            (s for s in signals if s.expires is None or s.expires > now.mono),
+            key=lambda s: (order.index(s.source), s.since.mono, s.detail),
+        )
+    )
+    for signal in live:
+        if signal.verdict is Verdict.UNHEALTHY:
+            return Judgement(Verdict.UNHEALTHY, signal, live)
+    for signal in live:
+        if signal.source is Source.DOCKER and signal.verdict is Verdict.HEALTHY:
+            return Judgement(Verdict.HEALTHY, signal, live)
+    return Judgement(Verdict.UNKNOWN, None, live)

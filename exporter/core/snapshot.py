@@ -1,0 +1,58 @@
+"""The one picture that web pages and metrics are drawn from, so that they never disagree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from exporter.core.model import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.core.model import Fleet, Moment
+    from exporter.core.signals import Judgement
+    from exporter.core.state import FleetState
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that is known and decided, at one moment."""
+
+    at: Moment
+    state: FleetState
+    fleet: Fleet
+    judgements: Mapping[str, Judgement]
+    desired: Mapping[str, int]
+    counts: Mapping[tuple[str, str], int]
+    """Engines by (VPN, `EngineState`)."""
+    docker_up: bool = False
+    events_connected: bool = False
+    read_at: Moment | None = None
+    """When the facts were last read whole; None: not yet."""
+    emergency_s: float = 0.0
+    """Seconds of all emergencies that are over."""
+    alertmanager_up: bool | None = None
+    """None: no ALERTMANAGER_URL is set."""
+    journal_up: bool = True
+    closing: bool = False
+    problems: tuple[str, ...] = field(default=())
+    """What an operator should know and act on, one sentence each."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the facts were read and Docker is there."""
+        return self.docker_up and self.read_at is not None and not self.closing
+
+    @property
+    def emergency_active(self) -> bool:
+        """Whether the mode is emergency."""
+        return self.state.mode is Mode.EMERGENCY
+
+    def emergency_duration_s(self, mono: float) -> float:
+        """Seconds since the present emergency was entered, 0 when there is none."""
+        return 0.0 if self.state.emergency is None else max(0.0, mono - self.state.emergency.entered.mono)
+
+    def emergency_total_s(self, mono: float) -> float:
+        """Seconds spent in emergencies, the present one included."""
+        return self.emergency_s + self.emergency_duration_s(mono)

@@ -1,0 +1,203 @@
+"""`mayday demo`: the whole sidecar on a simulated fleet, playing a failure and a recovery."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from exporter.app import App
+from exporter.clock import SystemClock
+from exporter.config import from_environment
+from exporter.core.model import EngineState, Mode, Phase
+from exporter.runtime.simulated import SimulatedRuntime
+from exporter.runtime.simulated_host import SimulatedHost
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from exporter.config import Settings
+    from exporter.core.model import Engine
+    from exporter.core.snapshot import Snapshot
+
+STYLES = {
+    Phase.HEALTHY: "green",
+    Phase.FAILED: "bold red",
+    Phase.STABILIZING: "yellow",
+    Phase.UNKNOWN: "dim",
+    Mode.NORMAL: "green",
+    Mode.EMERGENCY: "bold yellow",
+    Mode.OUTAGE: "bold red",
+}
+CALM_S = 4.0
+"""Seconds between one act of the play and the next."""
+ACT_LIMIT_S = 120.0
+
+
+class Play:
+    """The simulated fleet, and what happens to it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.settings = _settings(options)
+        self.host = SimulatedHost(SystemClock(), random.Random())  # noqa: S311 - a simulation
+        for vpn in self.settings.policy.vpns:
+            self.host.add_vpn(vpn, interval_s=1.0, retries=2)
+
+    def runtime(self, _settings: Settings, on_request: Callable[[str, str, float], None]) -> SimulatedRuntime:
+        """The runtime over the simulated host."""
+        return SimulatedRuntime(self.host, on_request=on_request)
+
+    async def probe(self, engine: Engine, _address: str) -> bool:
+        """Whether a simulated engine answers."""
+        return self.host.answers(engine.id)
+
+    async def act(self, app: App, say: Callable[[str], None]) -> None:
+        """One failure, one recovery."""
+        controller = app.controller
+        share = controller.snapshot.desired
+
+        async def until(condition: Callable[[Snapshot], bool]) -> None:
+            async with asyncio.timeout(ACT_LIMIT_S):
+                while not condition(controller.snapshot):
+                    await asyncio.sleep(0.1)
+
+        def full(snapshot: Snapshot) -> bool:
+            working = snapshot.counts
+            return all(working.get((vpn, EngineState.WORKING), 0) >= share[vpn] for vpn in share)
+
+        await until(lambda s: s.state.mode is Mode.NORMAL and full(s))
+        await asyncio.sleep(CALM_S)
+        victim = self.host.rng.choice(self.settings.policy.vpns)
+        say(f"DEMO: the tunnel of {victim} breaks; its health check begins to fail")
+        self.host.set_truth(victim, good=False)
+        await until(lambda s: s.state.mode is Mode.EMERGENCY and not any(s.fleet.on(victim)))
+        await asyncio.sleep(CALM_S)
+        say(f"DEMO: the tunnel of {victim} is back")
+        self.host.set_truth(victim, good=True)
+        await until(lambda s: s.state.vpns[victim].phase is Phase.HEALTHY and full(s))
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    names = ["gluetun", *(f"gluetun_{number}" for number in range(2, options.vpns + 1))]
+    environment = {
+        "GLUETUN_CONTAINER_NAME": names[0],
+        **{f"GLUETUN_CONTAINER_NAME_{number}": name for number, name in enumerate(names[1:], start=2)},
+        "MIN_REPLICAS": str(options.engines),
+        "VPN_STABILIZATION_PERIOD_S": str(options.stabilization),
+        "APP_HOST": "127.0.0.1",
+        "APP_PORT": str(options.port),
+    }
+    return replace(from_environment(environment), engine_health_interval_s=2.0, autoscale_interval_s=2.0)
+
+
+def table(snapshot: Snapshot, mono: float) -> Table:
+    """The fleet, for a terminal."""
+    mode = snapshot.state.mode
+    title = f"[{STYLES[mode]}]{mode.upper()}[/]"
+    if snapshot.emergency_active:
+        title += f" for {snapshot.emergency_duration_s(mono):.0f} s"
+    shown = Table(title=f"Mayday demo: a simulation, no container is touched. Mode: {title}", min_width=84)
+    for column in ("VPN", "phase", "stabilization left", "engines", "desired"):
+        shown.add_column(column)
+    for name, vpn in snapshot.state.vpns.items():
+        working = snapshot.counts.get((name, EngineState.WORKING), 0)
+        left = vpn.stabilization_remaining_s(mono)
+        bar = "■" * working + "·" * max(0, snapshot.desired[name] - working)
+        shown.add_row(
+            name,
+            f"[{STYLES[vpn.phase]}]{vpn.phase}[/]",
+            f"{left:.0f} s" if left else "–",
+            f"{working:>3} {bar}",
+            str(snapshot.desired[name]),
+        )
+    return shown
+
+
+class ConsoleHandler(logging.Handler):
+    """Log lines above the table."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        style = "yellow" if record.levelno >= logging.WARNING else None
+        self._console.print(self.format(record), style=style, markup=False, highlight=False)
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Run the demo until it is interrupted, or, with `--once`, until the play has been played."""
+    console = Console()
+    logger = logging.getLogger("mayday")
+    logger.setLevel(logging.INFO)
+    logger.handlers[:] = [ConsoleHandler(console)]
+    logger.propagate = False
+    try:
+        with suppress(KeyboardInterrupt):
+            asyncio.run(_run(options, console))
+    except OSError as error:
+        console.print(f"The demo cannot start: {error}. Is port {options.port} taken? Try --port 0.", style="red")
+        return 1
+    except TimeoutError:
+        console.print(f"The demo did not get to where it should within {ACT_LIMIT_S:g} s.", style="red")
+        return 1
+    return 0
+
+
+async def _run(options: argparse.Namespace, console: Console) -> None:
+    play = Play(options)
+    loop = asyncio.get_running_loop()
+    async with App(play.settings, play.runtime, probe=play.probe) as app:
+        port = app.web.address[1] if app.web and app.web.address else options.port
+        console.print(
+            f"This is a simulation: {options.vpns} VPNs, {options.engines} engines, stabilization "
+            f"{options.stabilization:g} s (120 in production). Look at http://127.0.0.1:{port}/ ; Ctrl-C ends it.",
+        )
+        acting = loop.create_task(_play(play, app, options, console))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, acting.cancel)
+        try:
+            await _show(app, acting, console)
+        finally:
+            acting.cancel()
+        with suppress(asyncio.CancelledError):
+            await acting
+
+
+async def _play(play: Play, app: App, options: argparse.Namespace, console: Console) -> None:
+    def say(text: str) -> None:
+        console.print(text, style="bold cyan", markup=False)
+
+    if options.manual:
+        await asyncio.Event().wait()
+    await play.act(app, say)
+    while not options.once:
+        await play.act(app, say)
+    say("DEMO: played to the end; full capacity is restored")
+
+
+async def _show(app: App, acting: asyncio.Task[None], console: Console) -> None:
+    """Keep the table up to date; where there is no terminal, print it when the mode or a phase changes."""
+    clock = app.clock
+    shown: object = None
+    with Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else suppress() as live:
+        while not acting.done():
+            snapshot = app.controller.snapshot
+            current = (snapshot.state.mode, tuple(vpn.phase for vpn in snapshot.state.vpns.values()))
+            if isinstance(live, Live):
+                live.update(table(snapshot, clock.mono()), refresh=True)
+            elif current != shown:
+                console.print(table(snapshot, clock.mono()))
+            shown = current
+            await asyncio.wait([acting], timeout=0.25)

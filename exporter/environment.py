@@ -1,0 +1,145 @@
+"""Reading settings from the environment: each getter checks one variable and notes what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T", bound=StrEnum)
+
+
+class Secret:
+    """A text that never shows itself by accident."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('…')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Environment:
+    """An environment, and the faults found in it so far. An empty value counts as unset, as compose files leave it."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self.faults: list[str] = []
+
+    def fault(self, name: str, problem: str) -> None:
+        """Note that a variable is unusable."""
+        self.faults.append(f"{name}: {problem}")
+
+    def text(self, name: str, default: str = "") -> str:
+        """The value, stripped."""
+        return self._values.get(name, "").strip() or default
+
+    def required(self, name: str, what: str) -> str:
+        """The value of a variable that must be set; `what` says what it is."""
+        value = self.text(name)
+        if not value:
+            self.fault(name, f"is not set; it must be {what}")
+        return value
+
+    def number(self, name: str, default: float, *, low: float, high: float) -> float:
+        """A number within bounds, both inclusive."""
+        value = self.text(name)
+        if not value:
+            return default
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not low <= number <= high:
+            self.fault(name, f"{_shown(value)} is not a number from {low:g} to {high:g}")
+            return default
+        return number
+
+    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
+        """A whole number within bounds, both inclusive."""
+        value = self.text(name)
+        if not value:
+            return default
+        if not (value.isascii() and value.isdigit() and len(value) < 20 and low <= int(value) <= high):
+            self.fault(name, f"{_shown(value)} is not a whole number from {low} to {high}")
+            return default
+        return int(value)
+
+    def choice(self, name: str, kind: type[T], default: T) -> T:
+        """One of the words of an enumeration."""
+        value = self.text(name)
+        if not value:
+            return default
+        try:
+            return kind(value.lower())
+        except ValueError:
+            self.fault(name, f"{_shown(value)} is none of {', '.join(kind)}")
+            return default
+
+    def secret(self, name: str) -> Secret | None:
+        """A secret, from the variable or from the file that NAME_FILE names; None when neither is set."""
+        value, path = self.text(name), self.text(f"{name}_FILE")
+        if value and path:
+            self.fault(name, f"is set together with {name}_FILE; set one of them")
+            return None
+        if path:
+            try:
+                value = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                self.fault(f"{name}_FILE", f"{_shown(path)} cannot be read: {type(error).__name__}")
+                return None
+            if not value:
+                self.fault(f"{name}_FILE", f"{_shown(path)} is empty")
+        return Secret(value) if value else None
+
+    def words(self, name: str, default: str = "") -> tuple[str, ...]:
+        """A list of words, separated by white space, quoted as in a shell."""
+        try:
+            return tuple(shlex.split(self.text(name, default)))
+        except ValueError as error:
+            self.fault(name, f"cannot be split into words: {error}")
+            return ()
+
+    def pairs(self, name: str, default: str = "") -> dict[str, str]:
+        """KEY=VALUE words."""
+        result = {}
+        for word in self.words(name, default):
+            key, equals, value = word.partition("=")
+            if not equals or not key:
+                self.fault(name, f"{_shown(word)} is not KEY=VALUE")
+                continue
+            result[key] = value
+        return result
+
+    def ports(self, name: str, default: range) -> range:
+        """A range of ports as FIRST-LAST, both inclusive."""
+        value = self.text(name)
+        if not value:
+            return default
+        first, dash, last = (part.strip() for part in value.partition("-"))
+        if dash and all(part.isascii() and part.isdigit() and len(part) < 6 for part in (first, last)):
+            low, high = int(first), int(last)
+            if 1 <= low <= high <= 65535:
+                return range(low, high + 1)
+        self.fault(name, f"{_shown(value)} is not FIRST-LAST with ports from 1 to 65535")
+        return default
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 60 else value[:57] + "…")

@@ -1,0 +1,203 @@
+"""The containers as last read from Docker, kept in order although answers overtake each other.
+
+Every reading carries the monotonic time at which it was asked for; an answer never replaces one that was asked for
+later. Docker never gives an id twice, so an id that is known to be gone stays gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from exporter.core.fleet import ManagedLabel, Namespace, build_fleet, namespace_of, needs_inspection, vpn_of
+from exporter.core.model import Container, ContainerState, Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from exporter.core.model import Moment
+
+CLOCK_SLACK_S = 5.0
+"""How far Docker's clock and ours may differ before an uptime looks inconsistent, seconds."""
+OWN_START_ECHO_S = 5.0
+"""How long after a start of our own Docker's event of it may come, seconds."""
+
+
+class Facts:
+    """What was read, by container id. Changed by readings and by the results of our own calls, by nothing else."""
+
+    def __init__(self, vpns: Iterable[str], label: ManagedLabel) -> None:
+        self.vpns = tuple(vpns)
+        self.label = label
+        self.names: frozenset[str] = frozenset()
+        """Names of all containers on the host, at the last full reading."""
+        self.engine_health: dict[str, bool] = {}
+        """What engines' own APIs last said, by container id."""
+        self._containers: dict[str, Container] = {}
+        self._as_of: dict[str, float] = {}
+        self._vpn_as_of: dict[str, float] = dict.fromkeys(self.vpns, -1.0)
+        self._gone: dict[str, float] = {}
+        self._known_ids: dict[str, str] = {}
+        self._joined: dict[str, Namespace] = {}
+        self._own_starts: dict[str, float] = {}
+        self._fleet: Fleet | None = None
+
+    def fleet(self) -> Fleet:
+        """The fleet in these containers."""
+        if self._fleet is None:
+            self._fleet = build_fleet(
+                self._containers.values(), self.vpns, self.label, self._known_ids, self.engine_health, self._joined
+            )
+            self._note_joined(self._fleet)
+        return self._fleet
+
+    def _note_joined(self, fleet: Fleet) -> None:
+        """Remember the namespace of every engine that is known to have one: should its VPN start again, it lost it."""
+        for engine in fleet.engines:
+            namespace = namespace_of(fleet.vpns[engine.vpn])
+            if namespace is None or engine.orphan is not None or engine.state is not ContainerState.RUNNING:
+                continue
+            known = self._containers[engine.id]
+            if known.started_at is not None or known.created_at > namespace[1]:
+                self._joined.setdefault(engine.id, namespace)
+
+    def container(self, container_id: str) -> Container | None:
+        """One container as last read."""
+        return self._containers.get(container_id)
+
+    def vpn(self, name: str) -> Container | None:
+        """A VPN's container as last read."""
+        return self.fleet().vpns.get(name)
+
+    def vpn_shapes(self) -> dict[str, tuple[str, str, str] | None]:
+        """Container id, state and health of each VPN, to see whether a reading changed them."""
+        fleet = self.fleet()
+        return {name: (c.id, c.state, c.health) if c else None for name, c in fleet.vpns.items()}
+
+    def take_all(self, listing: Iterable[Container], asked_at: float, now: Moment) -> None:
+        """Take a full listing."""
+        listing = list(listing)
+        self.names = frozenset(container.name for container in listing)
+        relevant = [c for c in listing if c.name in self._vpn_as_of or self.label.marks(c)]
+        seen = {container.id for container in relevant}
+        for container in relevant:
+            self._take(container, asked_at, now)
+        for container_id, container in list(self._containers.items()):
+            if container_id not in seen and self._newest(container_id, container) < asked_at:
+                self._drop(container_id)
+        self._gone = {key: at for key, at in self._gone.items() if key in seen or at >= asked_at}
+        for name in self.vpns:
+            self._vpn_as_of[name] = max(self._vpn_as_of[name], asked_at)
+        self._fleet = None
+
+    def take_vpn(self, name: str, container: Container | None, asked_at: float, now: Moment) -> None:
+        """Take an inspection of a VPN by name; None: there is none."""
+        if asked_at < self._vpn_as_of[name]:
+            return
+        for known in [c for c in self._containers.values() if c.name == name]:
+            if container is None or known.id != container.id:
+                self._drop(known.id)
+        if container is not None:
+            self._take(container, asked_at, now)
+        self._vpn_as_of[name] = asked_at
+        self._fleet = None
+
+    def take_one(self, container: Container, asked_at: float, now: Moment) -> None:
+        """Take an inspection of an engine."""
+        self._take(container, asked_at, now)
+        self._fleet = None
+
+    def gone(self, container_id: str, at: float) -> None:
+        """Docker said, by an answer or an event, that this container does not exist any more."""
+        self._gone[container_id] = at
+        self._drop(container_id)
+        self._fleet = None
+
+    def started_elsewhere(self, container_id: str, at: float) -> None:
+        """An event tells that a container was started: its start time and namespace are not known any more.
+
+        The event of a start of our own comes about when that call ends, and tells nothing new.
+        """
+        if at - self._own_starts.get(container_id, -OWN_START_ECHO_S) >= OWN_START_ECHO_S:
+            self._joined.pop(container_id, None)
+            self._forget_start(container_id)
+
+    def started(self, container_id: str, joined: Namespace | None, at: float) -> None:
+        """We started a container; `joined` is the namespace it joined, None when the VPN was started meanwhile."""
+        self._joined.pop(container_id, None)
+        if joined is not None:
+            self._joined[container_id] = joined
+            self._own_starts = {key: t for key, t in self._own_starts.items() if at - t < OWN_START_ECHO_S}
+            self._own_starts[container_id] = at
+        self._forget_start(container_id)
+
+    def _forget_start(self, container_id: str) -> None:
+        known = self._containers.get(container_id)
+        if known is not None:
+            self._containers[container_id] = replace(known, started_at=None)
+        self._fleet = None
+
+    def heard_from(self, container_id: str, *, healthy: bool) -> None:
+        """An engine's own API said something."""
+        if container_id in self._containers:
+            self.engine_health[container_id] = healthy
+            self._fleet = None
+
+    def to_inspect(self) -> list[str]:
+        """Ids of the engines of which only an inspection can tell whether they are orphans."""
+        vpns = self.fleet().vpns
+        result = []
+        for container in self._containers.values():
+            if container.started_at is None and container.name not in vpns:
+                name = vpn_of(container, vpns, self._known_ids)
+                joined = self._joined.get(container.id)
+                if name is not None and needs_inspection(container, vpns[name], joined):
+                    result.append(container.id)
+        return result
+
+    def _take(self, container: Container, asked_at: float, now: Moment) -> None:
+        if container.id in self._gone or asked_at < self._newest(container.id, container):
+            return
+        known = self._containers.get(container.id)
+        if known is not None:
+            container = _with_known(container, known, now)
+            if known.started_at is not None and container.started_at != known.started_at:
+                self._joined.pop(container.id, None)
+        self._containers[container.id] = container
+        self._as_of[container.id] = asked_at
+        if container.name in self._vpn_as_of:
+            self._known_ids[container.id] = container.name
+
+    def _newest(self, container_id: str, container: Container) -> float:
+        return max(self._as_of.get(container_id, -1.0), self._vpn_as_of.get(container.name, -1.0))
+
+    def _drop(self, container_id: str) -> None:
+        self._containers.pop(container_id, None)
+        self._as_of.pop(container_id, None)
+        self.engine_health.pop(container_id, None)
+        self._joined.pop(container_id, None)
+        self._prune_known_ids()
+
+    def _prune_known_ids(self) -> None:
+        """Forget ids of past VPN containers that no engine is attached to, so that the map cannot grow for ever."""
+        if len(self._known_ids) > 10 * len(self.vpns):
+            used = {container.network for container in self._containers.values()} | self._containers.keys()
+            self._known_ids = {key: name for key, name in self._known_ids.items() if key in used}
+
+
+def _with_known(container: Container, known: Container, now: Moment) -> Container:
+    """The container, with what only an inspection tells taken from what is known, as far as that still holds."""
+    if container.started_at is not None:
+        return container
+    unbroken = known.state is ContainerState.RUNNING and container.state is ContainerState.RUNNING
+    started_at = known.started_at if unbroken or container.state is known.state else None
+    if started_at is not None and container.uptime_at_most_s is not None:
+        up_s = now.wall.timestamp() - started_at
+        if up_s > container.uptime_at_most_s + CLOCK_SLACK_S:
+            started_at = None
+    return replace(
+        container,
+        started_at=started_at,
+        probe_period_s=known.probe_period_s,
+        address=container.address or known.address,
+    )

@@ -1,0 +1,103 @@
+"""The health manager: asks every engine's HTTP API and has those replaced that do not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+import aiohttp
+
+from exporter.core.health import HealthBook, after_round, askable, replaceable
+from exporter.core.plan import health_manager_runs
+
+if TYPE_CHECKING:
+    from exporter.controller import Controller
+    from exporter.core.model import Engine
+    from exporter.executor import Executor
+
+log = logging.getLogger("mayday")
+
+AT_ONCE = 16
+"""Engines asked at the same time."""
+BODY_LIMIT = 64 * 1024
+
+
+class EngineProbe(Protocol):
+    """Asks one engine whether it works."""
+
+    async def __call__(self, engine: Engine, address: str) -> bool:
+        """True if it does; never raises. `address` is where its VPN is reached."""
+
+
+class HttpEngineProbe:
+    """Asks over HTTP, as AceStream engines answer: `/webui/api/service?method=get_version` has a `result`."""
+
+    def __init__(self, session: aiohttp.ClientSession, timeout_s: float) -> None:
+        self._session = session
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+
+    async def __call__(self, engine: Engine, address: str) -> bool:
+        """True when the engine answers 200 with a JSON object that has a result."""
+        url = f"http://{address}:{engine.port}/webui/api/service?method=get_version"
+        try:
+            async with self._session.get(url, timeout=self._timeout, allow_redirects=False) as response:
+                body = await response.content.read(BODY_LIMIT)
+                return response.status == 200 and b'"result"' in body
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            return False
+
+
+class HealthManager:
+    """Rounds over all engines."""
+
+    def __init__(self, controller: Controller, executor: Executor, probe: EngineProbe) -> None:
+        self._controller = controller
+        self._executor = executor
+        self._probe = probe
+        self._book = HealthBook()
+        self._told_paused = False
+        self._told_unproven: set[str] = set()
+
+    async def check(self) -> float | None:
+        """One round: ask, note, replace at most one engine on each VPN."""
+        controller = self._controller
+        if not controller.deciding:
+            return None
+        if not health_manager_runs(controller.state):
+            if not self._told_paused:
+                self._told_paused = True
+                controller.recorder.paused("Health manager")
+            return None
+        self._told_paused = False
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def ask(engine: Engine) -> tuple[str, bool]:
+            vpn = controller.facts.vpn(engine.vpn)
+            address = (vpn.address if vpn else None) or engine.vpn
+            async with gate:
+                return engine.id, await self._probe(engine, address)
+
+        engines = askable(controller.state, controller.fleet)
+        answers = dict(await asyncio.gather(*(ask(engine) for engine in engines)))
+        for container_id, healthy in answers.items():
+            controller.facts.heard_from(container_id, healthy=healthy)
+        self._book = after_round(self._book, controller.fleet, answers)
+        controller.publish()
+        self._warn_unproven(engines, answers)
+        limit = controller.settings.engine_health_failures
+        targets = replaceable(self._book, controller.state, controller.fleet, limit)
+        await asyncio.gather(*(self._executor.replace_engine(engine) for engine in targets))
+        return None
+
+    def _warn_unproven(self, engines: list[Engine], answers: dict[str, bool]) -> None:
+        for vpn in (
+            {engine.vpn for engine in engines if not answers[engine.id]} - self._book.proven - self._told_unproven
+        ):
+            self._told_unproven.add(vpn)
+            log.warning(
+                "no engine on VPN '%s' has ever answered Mayday; none of them is replaced for it. "
+                "Check that Mayday shares a Docker network with '%s' and that engines listen on their http_port.",
+                vpn,
+                vpn,
+            )

@@ -1,0 +1,262 @@
+"""Every metric of Mayday: counters and histograms that are stepped, and gauges drawn from the latest snapshot."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from exporter import __version__
+from exporter.core.model import EngineState, Mode, Phase, Reason, Source, Verdict
+from exporter.core.plan import ProvisionReason, RemoveReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from exporter.clock import Clock
+    from exporter.core.snapshot import Snapshot
+
+DETECTION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+WORK_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
+REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+FAILURE_REASONS = tuple(reason for reason in Reason if reason not in {Reason.DOCKER_HEALTHY, Reason.STABILIZED})
+OPERATIONS = ("list", "inspect", "create", "start", "stop", "restart", "remove", "events")
+REQUEST_RESULTS = ("ok", "not_found", "conflict", "error", "unreachable")
+WEBHOOK_RESULTS = ("firing", "resolved", "duplicate", "own", "unmatched", "no_vpn", "rejected")
+JOB_RESULTS = ("ok", "error", "missed")
+
+
+class Metrics:
+    """All instruments, on a registry of their own; known label values start at 0."""
+
+    def __init__(self, vpns: Iterable[str], jobs: Iterable[str], registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry(auto_describe=False)
+        self._define()
+        self._initialise(tuple(vpns), tuple(jobs))
+
+    def _define(self) -> None:
+        registry = self.registry
+        self.transitions = Counter(
+            "mayday_vpn_transitions_total",
+            "Phase changes of a VPN, by the phase entered and why.",
+            ("vpn", "phase", "reason"),
+            registry=registry,
+        )
+        self.entries = Counter(
+            "mayday_emergency_mode_entries_total",
+            "Times that emergency mode was entered, by the VPN that failed and why.",
+            ("vpn", "reason"),
+            registry=registry,
+        )
+        self.removed = Counter(
+            "mayday_engines_removed_total",
+            "Engines removed, by why and with what result.",
+            ("vpn", "reason", "result"),
+            registry=registry,
+        )
+        self.provisioned = Counter(
+            "mayday_engines_provisioned_total",
+            "Engines created or repaired, by why and with what result.",
+            ("vpn", "reason", "result"),
+            registry=registry,
+        )
+        self.detection = Histogram(
+            "mayday_failover_detection_seconds",
+            "Time from Docker's own time of the event that showed a failure to the VPN's phase being failed.",
+            buckets=DETECTION_BUCKETS,
+            registry=registry,
+        )
+        self.cleanup = Histogram(
+            "mayday_failover_cleanup_seconds",
+            "Time from a VPN's failure in an emergency to the last of its engines being gone.",
+            buckets=WORK_BUCKETS,
+            registry=registry,
+        )
+        self.restore = Histogram(
+            "mayday_capacity_restore_seconds",
+            "Time from the end of a VPN's stabilization to its share being reached.",
+            buckets=WORK_BUCKETS,
+            registry=registry,
+        )
+        self.docker_requests = Counter(
+            "mayday_docker_requests_total",
+            "Calls to the Docker Engine, by operation and result.",
+            ("operation", "result"),
+            registry=registry,
+        )
+        self.docker_seconds = Histogram(
+            "mayday_docker_request_duration_seconds",
+            "Duration of calls to the Docker Engine.",
+            ("operation", "result"),
+            buckets=REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self.webhook_alerts = Counter(
+            "mayday_webhook_alerts_total",
+            "Alerts received by webhook, by what became of them.",
+            ("result",),
+            registry=registry,
+        )
+        self.unauthorized = Counter(
+            "mayday_unauthorized_requests_total",
+            "Requests refused for a missing or wrong secret.",
+            ("endpoint",),
+            registry=registry,
+        )
+        self.jobs = Counter(
+            "mayday_jobs_total", "Runs of scheduled jobs, by result.", ("job", "result"), registry=registry
+        )
+        self.job_seconds = Histogram(
+            "mayday_job_duration_seconds",
+            "Duration of scheduled jobs.",
+            ("job", "result"),
+            buckets=WORK_BUCKETS,
+            registry=registry,
+        )
+
+    def _initialise(self, vpns: tuple[str, ...], jobs: tuple[str, ...]) -> None:
+        for vpn in vpns:
+            for reason in FAILURE_REASONS:
+                self.entries.labels(vpn, reason)
+                self.transitions.labels(vpn, Phase.FAILED, reason)
+            self.transitions.labels(vpn, Phase.HEALTHY, Reason.DOCKER_HEALTHY)
+            self.transitions.labels(vpn, Phase.HEALTHY, Reason.STABILIZED)
+            self.transitions.labels(vpn, Phase.STABILIZING, Reason.DOCKER_HEALTHY)
+            for result in ("ok", "error"):
+                for removed_for in RemoveReason:
+                    self.removed.labels(vpn, removed_for, result)
+                for provisioned_for in ProvisionReason:
+                    self.provisioned.labels(vpn, provisioned_for, result)
+        for result in REQUEST_RESULTS:
+            for operation in OPERATIONS:
+                self.docker_requests.labels(operation, result)
+        for result in WEBHOOK_RESULTS:
+            self.webhook_alerts.labels(result)
+        for endpoint in ("webhook", "api"):
+            self.unauthorized.labels(endpoint)
+        for job in jobs:
+            for result in JOB_RESULTS:
+                self.jobs.labels(job, result)
+
+    def docker_request(self, operation: str, result: str, seconds: float) -> None:
+        """Count and time one call to Docker."""
+        self.docker_requests.labels(operation, result).inc()
+        self.docker_seconds.labels(operation, result).observe(seconds)
+
+    def expose(self, snapshot: Callable[[], Snapshot], clock: Clock, control: str, controls: Iterable[str]) -> None:
+        """Register the gauges over the latest snapshot, and the process and platform collectors."""
+        self.registry.register(SnapshotCollector(snapshot, clock, control, tuple(controls)))
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+
+class SnapshotCollector:
+    """The gauges. A scrape only formats the snapshot; it asks nobody anything."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot], clock: Clock, control: str, controls: tuple[str, ...]) -> None:
+        self._snapshot = snapshot
+        self._clock = clock
+        self._control = control
+        self._controls = controls
+
+    def describe(self) -> Iterator[Metric]:
+        """The families, so that the registry notices a name that is used twice."""
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        """All families of the latest snapshot."""
+        snapshot = self._snapshot()
+        yield from self._fleet(snapshot)
+        yield from self._vpns(snapshot)
+        yield from self._self(snapshot)
+
+    def _fleet(self, snapshot: Snapshot) -> Iterator[Metric]:
+        mono = self._clock.mono()
+        yield _gauge("mayday_emergency_mode_active", "1 while emergency mode is active.", snapshot.emergency_active)
+        emergency = snapshot.state.emergency
+        yield _gauge(
+            "mayday_emergency_mode_entered_timestamp_seconds",
+            "When the present emergency was entered, 0 when there is none.",
+            emergency.entered.wall.timestamp() if emergency else 0,
+        )
+        yield CounterMetricFamily(
+            "mayday_emergency_mode_seconds", "Time spent in emergency mode.", value=snapshot.emergency_total_s(mono)
+        )
+        mode = GaugeMetricFamily("mayday_mode", "1 for the mode that the fleet is in.", labels=("mode",))
+        for value in Mode:
+            mode.add_metric((value,), snapshot.state.mode is value)
+        yield mode
+        engines = GaugeMetricFamily("mayday_engines", "Engines by VPN and state.", labels=("vpn", "state"))
+        desired = GaugeMetricFamily(
+            "mayday_engines_desired", "Engines that a VPN should carry in the present mode.", labels=("vpn",)
+        )
+        for vpn in snapshot.state.vpns:
+            desired.add_metric((vpn,), snapshot.desired.get(vpn, 0))
+            for state in EngineState:
+                engines.add_metric((vpn, state), snapshot.counts.get((vpn, state), 0))
+        yield engines
+        yield desired
+
+    def _vpns(self, snapshot: Snapshot) -> Iterator[Metric]:
+        mono = self._clock.mono()
+        healthy = GaugeMetricFamily(
+            "mayday_vpn_healthy", "1 while all signals say that the VPN is healthy.", labels=("vpn",)
+        )
+        phase = GaugeMetricFamily("mayday_vpn_phase", "1 for the phase that the VPN is in.", labels=("vpn", "phase"))
+        signal = GaugeMetricFamily(
+            "mayday_vpn_signal", "1 while the source says that the VPN is unhealthy.", labels=("vpn", "source")
+        )
+        remaining = GaugeMetricFamily(
+            "mayday_vpn_stabilization_remaining_seconds",
+            "Stabilization that is left, 0 when the VPN does not stabilize.",
+            labels=("vpn",),
+        )
+        for name, vpn in snapshot.state.vpns.items():
+            judgement = snapshot.judgements[name]
+            healthy.add_metric((name,), judgement.verdict is Verdict.HEALTHY)
+            for value in Phase:
+                phase.add_metric((name, value), vpn.phase is value)
+            unhealthy = {item.source for item in judgement.signals if item.verdict is Verdict.UNHEALTHY}
+            for source in Source:
+                signal.add_metric((name, source), source in unhealthy)
+            remaining.add_metric((name,), vpn.stabilization_remaining_s(mono))
+        yield from (healthy, phase, signal, remaining)
+
+    def _self(self, snapshot: Snapshot) -> Iterator[Metric]:
+        yield _gauge("mayday_docker_up", "1 while the Docker Engine answers.", snapshot.docker_up)
+        yield _gauge(
+            "mayday_docker_events_connected", "1 while Docker's event stream is connected.", snapshot.events_connected
+        )
+        yield _gauge(
+            "mayday_snapshot_timestamp_seconds",
+            "When Docker was last read whole, 0 when it was not yet.",
+            snapshot.read_at.wall.timestamp() if snapshot.read_at else 0,
+        )
+        yield _gauge("mayday_journal_up", "1 while the journal is kept on disk.", snapshot.journal_up)
+        if snapshot.alertmanager_up is not None:
+            yield _gauge("mayday_alertmanager_up", "1 while Alertmanager's API answers.", snapshot.alertmanager_up)
+        control = GaugeMetricFamily("mayday_control", "1 for the value of CONTROL.", labels=("control",))
+        for value in self._controls:
+            control.add_metric((value,), value == self._control)
+        yield control
+        build = GaugeMetricFamily(
+            "mayday_build_info", "Always 1; its labels tell what runs.", labels=("version", "python_version")
+        )
+        build.add_metric((__version__, platform.python_version()), 1)
+        yield build
+
+
+def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, help_text, value=float(value))

@@ -1,0 +1,126 @@
+"""Where everything that happened is told: one log block, one history record and one counter step for each.
+
+Nothing else in Mayday logs a transition, an action or a refusal, so logs, history and metrics cannot disagree.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from exporter.core.model import Mode, Phase
+from exporter.core.record import Kind, Record
+from exporter.core.state import ModeChange, PhaseChange
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.clock import Clock
+    from exporter.metrics import Metrics
+
+log = logging.getLogger("mayday")
+
+
+class History(Protocol):
+    """Where records are kept."""
+
+    def append(self, record: Record) -> None:
+        """Keep one record; never blocks."""
+
+
+class Recorder:
+    """Tells what happened, everywhere at once."""
+
+    def __init__(self, metrics: Metrics, history: History, clock: Clock) -> None:
+        self.metrics = metrics
+        self._history = history
+        self._clock = clock
+
+    def phase_changed(self, change: PhaseChange, signals: Mapping[str, object]) -> None:
+        """A VPN entered a phase."""
+        self.metrics.transitions.labels(change.vpn, change.after, change.reason).inc()
+        message = f"VPN '{change.vpn}': {change.before} -> {change.after} ({change.reason}: {change.detail})"
+        log.log(logging.WARNING if change.after is Phase.FAILED else logging.INFO, "%s", message)
+        details = {"before": change.before, "after": change.after, "detail": change.detail, **signals}
+        self._append(Kind.PHASE, change.reason, message, change.vpn, details)
+
+    def mode_changed(self, change: ModeChange, engines: Mapping[str, int], *, acting: bool) -> None:
+        """The fleet entered a mode. `engines` are the present numbers by VPN."""
+        details: dict[str, object] = {
+            "before": change.before,
+            "after": change.after,
+            "failed": list(change.failed),
+            "healthy": list(change.carrying),
+            "lasted_s": round(change.lasted_s, 3),
+            "engines": dict(engines),
+        }
+        if change.after is Mode.EMERGENCY:
+            self.metrics.entries.labels(change.vpn, change.reason).inc()
+            message = self._log_entry(change, engines, acting=acting)
+        elif change.after is Mode.OUTAGE:
+            message = "OUTAGE: all VPNs have failed; nothing is removed and nothing is provisioned"
+            log.error("%s", message)
+            log.error("Failed VPNs: %s", ", ".join(change.failed))
+        else:
+            message = self._log_exit(change)
+        self._append(Kind.MODE, change.reason, message, change.vpn, details)
+
+    def _log_entry(self, change: ModeChange, engines: Mapping[str, int], *, acting: bool) -> str:
+        failed, carrying = ", ".join(change.failed), ", ".join(change.carrying)
+        log.warning("⚠️  ENTERING EMERGENCY MODE ⚠️")
+        log.warning("Failed VPN: %s", failed)
+        log.warning("Healthy VPN: %s", carrying)
+        log.warning("System will operate with reduced capacity on single VPN until recovery")
+        for vpn in change.failed:
+            verb = "Removing" if acting else "CONTROL is not 'on', leaving alone"
+            log.warning("%s %d engines from failed VPN '%s'", verb, engines.get(vpn, 0), vpn)
+        for vpn in change.carrying:
+            log.warning("Emergency mode active: operating with %d engines on '%s'", engines.get(vpn, 0), vpn)
+        return f"Entered emergency mode: failed VPN {failed}, healthy VPN {carrying}"
+
+    def _log_exit(self, change: ModeChange) -> str:
+        if change.before is Mode.OUTAGE:
+            message = f"OUTAGE OVER: VPN '{change.vpn}' has recovered"
+            log.info("%s", message)
+            return message
+        log.info("✅ EXITING EMERGENCY MODE ✅")
+        log.info("VPN '%s' has recovered after %.1fs", change.vpn, change.lasted_s)
+        log.info("System will restore full capacity and resume normal operations")
+        return f"Left emergency mode: VPN {change.vpn} has recovered after {change.lasted_s:.1f}s"
+
+    def removed(self, vpn: str, name: str, reason: str, result: str, note: str = "") -> None:
+        """An engine was removed, or could not be."""
+        self.metrics.removed.labels(vpn, reason, result).inc()
+        self._action("remove", vpn, name, reason, result, note)
+
+    def provisioned(self, vpn: str, name: str, reason: str, result: str, note: str = "") -> None:
+        """An engine was created or repaired, or could not be."""
+        self.metrics.provisioned.labels(vpn, reason, result).inc()
+        self._action("provision", vpn, name, reason, result, note)
+
+    def _action(self, action: str, vpn: str, name: str, reason: str, result: str, note: str) -> None:
+        message = f"{action} engine '{name}' on VPN '{vpn}' ({reason}): {result}" + (f": {note}" if note else "")
+        log.log(logging.WARNING if result == "error" else logging.INFO, "%s", message)
+        self._append(Kind.ACTION, reason, message, vpn, {"action": action, "engine": name, "result": result})
+
+    def refused(self, reason: str, message: str, vpn: str | None = None) -> None:
+        """Somebody's request was refused."""
+        log.info("Refused: %s", message)
+        self._append(Kind.REFUSAL, reason, message, vpn, {})
+
+    def signalled(self, reason: str, message: str, vpn: str | None, details: Mapping[str, object]) -> None:
+        """An alert or a drill began or ended."""
+        log.info("%s", message)
+        self._append(Kind.SIGNAL, reason, message, vpn, details)
+
+    def lived(self, reason: str, message: str, level: int = logging.INFO) -> None:
+        """Mayday itself began, ended, or met something that its operator should know."""
+        log.log(level, "%s", message)
+        self._append(Kind.LIFE, reason, message, None, {})
+
+    def paused(self, service: str) -> None:
+        """A service does nothing while the mode is not normal; told once per emergency by the caller."""
+        log.info("%s is paused during emergency", service)
+
+    def _append(self, kind: Kind, reason: str, message: str, vpn: str | None, details: Mapping[str, object]) -> None:
+        self._history.append(Record(self._clock.wall(), kind, reason, message, vpn, details))

@@ -1,0 +1,1 @@
+"""Where containers live: Docker, or a simulation of it."""

@@ -1,0 +1,90 @@
+"""What Mayday asks of a container runtime. Implementations are thin: no rule of failover lives in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from exporter.core.model import Container
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Everything needed to create an engine. `options` holds further fields of Docker's container create call."""
+
+    name: str
+    image: str
+    network: str
+    """Id of the VPN container whose network namespace it joins."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    """None as a value: the variable is named without one."""
+    command: tuple[str, ...] | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Body fields merged over the above as they are (`HostConfig` is merged one level deep; its `NetworkMode` is
+    always set from `network`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerEvent:
+    """Something happened to a container. A hint to read it again, never a fact by itself."""
+
+    id: str
+    name: str
+    action: str
+    """Docker's action: `die`, `start`, `destroy`, `health_status: unhealthy`, …"""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    at: float = 0.0
+    """Unix seconds by the runtime's clock."""
+
+
+class EventStream(Protocol):
+    """One connection to the runtime's event stream."""
+
+    def __aiter__(self) -> AsyncIterator[ContainerEvent]:
+        """Events as they come; iteration ends, or raises `UnreachableError`, when the connection is gone."""
+
+    async def close(self) -> None:
+        """Drop the connection; a pending iteration ends."""
+
+
+class Runtime(Protocol):
+    """A container runtime.
+
+    Every call may raise `UnreachableError` (no answer: its effect is unknown) and `RejectedError`.
+    """
+
+    async def containers(self) -> list[Container]:
+        """All containers, running or not, in one call; without start times and probe times."""
+
+    async def inspect(self, ref: str) -> Container | None:
+        """One container by id or exact name, with every field; None when it does not exist."""
+
+    async def create(self, spec: EngineSpec) -> str:
+        """Create (not start) and return the new id. `ConflictError`: name taken. `MissingError`: no such image."""
+
+    async def start(self, container_id: str) -> None:
+        """Start; fine when it runs already. `MissingError`: it, or the VPN that it joins, is gone.
+        `ConflictError`: the VPN that it joins does not run."""
+
+    async def stop(self, container_id: str, grace_s: int) -> None:
+        """SIGTERM, and SIGKILL after `grace_s` seconds. Fine when it is stopped. `MissingError`: gone."""
+
+    async def restart(self, container_id: str, grace_s: int) -> None:
+        """Stop with `grace_s`, then start. Errors as `start`."""
+
+    async def remove(self, container_id: str) -> None:
+        """Kill if needed and remove, volumes kept. `MissingError`: gone already. `ConflictError`: removal is in
+        progress elsewhere."""
+
+    async def blueprint(self, container_id: str) -> EngineSpec:
+        """The container's own configuration, such that `create` with it (and another `network`) makes its twin."""
+
+    async def events(self) -> EventStream:
+        """Open the event stream: life-cycle and health events of all containers from now on."""
+
+    async def close(self) -> None:
+        """Give up all connections and threads."""

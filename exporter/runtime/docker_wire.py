@@ -1,0 +1,185 @@
+"""Docker's JSON, read into our values and written from them. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from exporter.core.model import Container, ContainerHealth, ContainerState
+from exporter.runtime.base import ContainerEvent, EngineSpec
+
+DEFAULT_PROBE_S = 30.0
+"""Docker's default for both the interval and the timeout of a health check."""
+NANOSECONDS = 1e9
+
+_UPTIME_UNITS = {
+    "second": 1,
+    "minute": 60,
+    "hour": 3600,
+    "day": 86400,
+    "week": 7 * 86400,
+    "month": 30 * 86400,
+    "year": 365 * 86400,
+}
+_UPTIME = re.compile(r"Up (?:(Less than a second)|(?:About )?(an?|\d+) (second|minute|hour|day|week|month|year)s?)")
+_HEALTH_TEXT = re.compile(r"\((healthy|unhealthy|health: starting)\)")
+_FRACTION = re.compile(r"\.(\d{6})\d+")
+
+_DROPPED_HOST_KEYS = frozenset(
+    # What Docker refuses together with `network_mode: container:…`, and what is not configuration.
+    {
+        "NetworkMode",
+        "PortBindings",
+        "PublishAllPorts",
+        "Links",
+        "Dns",
+        "DnsOptions",
+        "DnsSearch",
+        "ExtraHosts",
+        "ContainerIDFile",
+    }
+)
+_CARRIED_KEYS = (
+    "User",
+    "WorkingDir",
+    "Entrypoint",
+    "Healthcheck",
+    "StopSignal",
+    "StopTimeout",
+    "Tty",
+    "OpenStdin",
+    "Volumes",
+)
+
+
+def unix_time(text: str | None) -> float | None:
+    """Docker's RFC 3339 time (up to nine fraction digits) as Unix seconds; None for none and for the zero time."""
+    if not text or text.startswith("0001-01-01"):
+        return None
+    moment = datetime.fromisoformat(_FRACTION.sub(r".\1", text))
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def uptime_at_most(status: str) -> float | None:
+    """The longest time, seconds, that a status text such as "Up About an hour (healthy)" can stand for.
+
+    The texts are those of go-units' HumanDuration, which rounds down to a unit, or to the nearest "about".
+    """
+    match = _UPTIME.match(status)
+    if match is None:
+        return None
+    if match[1]:
+        return 1.0
+    count = 1 if match[2] in {"a", "an"} else int(match[2])
+    return float((count + 1) * _UPTIME_UNITS[match[3]])
+
+
+def _address(body: dict[str, Any]) -> str | None:
+    networks = (body.get("NetworkSettings") or {}).get("Networks") or {}
+    return next((network["IPAddress"] for network in networks.values() if network and network.get("IPAddress")), None)
+
+
+def _network(body: dict[str, Any]) -> str | None:
+    mode = (body.get("HostConfig") or {}).get("NetworkMode") or ""
+    return mode.removeprefix("container:") if mode.startswith("container:") else None
+
+
+def _state(text: str) -> ContainerState:
+    try:
+        return ContainerState(text)
+    except ValueError:
+        return ContainerState.DEAD
+
+
+def listed(body: dict[str, Any]) -> Container:
+    """One item of `GET /containers/json`."""
+    names = body.get("Names") or []
+    own = next((name for name in names if name.count("/") == 1), names[0] if names else "")
+    status = body.get("Status") or ""
+    health = (body.get("Health") or {}).get("Status") or ""
+    if not health:
+        match = _HEALTH_TEXT.search(status)
+        health = match[1].removeprefix("health: ") if match else "none"
+    return Container(
+        id=body["Id"],
+        name=own.removeprefix("/"),
+        state=_state(body.get("State") or ""),
+        health=ContainerHealth(health),
+        labels=body.get("Labels") or {},
+        network=_network(body),
+        created_at=float(body.get("Created") or 0),
+        uptime_at_most_s=uptime_at_most(status),
+        address=_address(body),
+    )
+
+
+def inspected(body: dict[str, Any]) -> Container:
+    """The answer of `GET /containers/{id}/json`."""
+    state = body["State"]
+    config = body.get("Config") or {}
+    health = state.get("Health") or {}
+    status = health.get("Status") or "none"
+    probes = health.get("Log") or []
+    check = config.get("Healthcheck") or {}
+    period = None
+    if status != "none":
+        period = sum((check.get(key) or 0) / NANOSECONDS or DEFAULT_PROBE_S for key in ("Interval", "Timeout"))
+    return Container(
+        id=body["Id"],
+        name=body["Name"].removeprefix("/"),
+        state=_state(state.get("Status") or ""),
+        health=ContainerHealth(status),
+        labels=config.get("Labels") or {},
+        network=_network(body),
+        created_at=unix_time(body.get("Created")) or 0.0,
+        started_at=unix_time(state.get("StartedAt")),
+        probed_at=unix_time(probes[-1].get("End")) if probes else None,
+        probe_period_s=period,
+        address=_address(body),
+    )
+
+
+def event(body: dict[str, Any]) -> ContainerEvent | None:
+    """One event, None when it is not about a container."""
+    if body.get("Type", "container") != "container":
+        return None
+    actor = body.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    at = body.get("timeNano", 0) / NANOSECONDS or float(body.get("time", 0))
+    return ContainerEvent(actor.get("ID", ""), attributes.get("name", ""), body.get("Action", ""), attributes, at)
+
+
+def create_body(spec: EngineSpec) -> dict[str, Any]:
+    """The body of `POST /containers/create`."""
+    body: dict[str, Any] = {
+        "Image": spec.image,
+        "Labels": dict(spec.labels),
+        "Env": [key if value is None else f"{key}={value}" for key, value in spec.environment.items()],
+        **{key: value for key, value in spec.options.items() if key != "HostConfig"},
+    }
+    if spec.command is not None:
+        body["Cmd"] = list(spec.command)
+    host = spec.options.get("HostConfig")
+    body["HostConfig"] = {**(host if isinstance(host, dict) else {}), "NetworkMode": f"container:{spec.network}"}
+    return body
+
+
+def blueprint(body: dict[str, Any]) -> EngineSpec:
+    """An inspected container's own configuration, without what cannot go with another container's network."""
+    config = body["Config"]
+    host = {key: value for key, value in body["HostConfig"].items() if key not in _DROPPED_HOST_KEYS}
+    environment: dict[str, Any] = {}
+    for entry in config.get("Env") or []:
+        key, equals, value = entry.partition("=")
+        environment[key] = value if equals else None
+    options = {key: config[key] for key in _CARRIED_KEYS if config.get(key) is not None}
+    return EngineSpec(
+        name=body["Name"].removeprefix("/"),
+        image=config["Image"],
+        network=_network(body) or "",
+        labels=config.get("Labels") or {},
+        environment=environment,
+        command=tuple(config["Cmd"]) if config.get("Cmd") else None,
+        options={**options, "HostConfig": host},
+    )

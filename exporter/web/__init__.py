@@ -1,0 +1,1 @@
+"""The HTTP side; the only importer of aiohttp.web. It reads the controller's latest snapshot and asks for changes."""

@@ -1,0 +1,267 @@
+"""The web server: routes, error answers, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from prometheus_client.aiohttp import make_aiohttp_handler
+
+from exporter.alertmanager import Alert, parse_webhook
+from exporter.core.alerts import Heard
+from exporter.core.record import Kind
+from exporter.errors import BadRequestError, RefusedError
+from exporter.web import views
+from exporter.web.access import require
+from exporter.web.page import page
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from exporter.alertmanager import Selection
+    from exporter.config import Settings
+    from exporter.controller import Controller
+    from exporter.executor import Executor
+    from exporter.journal import Journal
+    from exporter.metrics import Metrics
+
+log = logging.getLogger("mayday")
+
+BODY_LIMIT = 4 * 1024 * 1024
+"""Bytes of a request's body at most; an alert is about 1 KiB, so that is some thousand alerts in one message."""
+BODY_TIMEOUT_S = 10.0
+"""How long a sender may take for its body."""
+MAX_DRILL_S = 24 * 3600
+HISTORY_LIMIT = 1000
+
+
+class WebServer:
+    """Every endpoint. Reads the controller's latest snapshot; what changes something is asked of the controller."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        controller: Controller,
+        executor: Executor,
+        metrics: Metrics,
+        journal: Journal,
+        selection: Selection,
+    ) -> None:
+        self._settings = settings
+        self._controller = controller
+        self._executor = executor
+        self._metrics = metrics
+        self._journal = journal
+        self._selection = selection
+        self._runner: web.AppRunner | None = None
+        self.address: tuple[str, int] | None = None
+        """Where it listens, once it does: with APP_PORT=0 the port that the system chose."""
+
+    def application(self) -> web.Application:
+        """The application with all routes."""
+        app = web.Application(middlewares=[self._answer_errors], client_max_size=BODY_LIMIT)
+        app.router.add_get("/", self._page)
+        app.router.add_get("/metrics", make_aiohttp_handler(self._metrics.registry))
+        app.router.add_get("/-/healthy", self._healthy)
+        app.router.add_get("/-/ready", self._ready)
+        app.router.add_get("/vpn/status", self._vpn_status)
+        app.router.add_get("/engines", self._engines)
+        app.router.add_get("/history", self._history)
+        app.router.add_post("/webhook/alertmanager", self._webhook)
+        app.router.add_put("/webhook/alertmanager", self._webhook)
+        app.router.add_post("/engines", self._create_engine)
+        app.router.add_delete("/engines/{ref}", self._remove_engine)
+        app.router.add_post("/control/drill", self._start_drill)
+        app.router.add_delete("/control/drill/{vpn}", self._end_drill)
+        app.router.add_post("/control/emergency/enter", self._enter_emergency)
+        app.router.add_post("/control/emergency/exit", self._exit_emergency)
+        return app
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the port is taken, or may not be used.
+        """
+        self._runner = web.AppRunner(self.application(), access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._settings.app_host, self._settings.app_port)
+        await site.start()
+        host, port = self._runner.addresses[0][:2]
+        self.address = (str(host), int(port))
+        log.info("listening on http://%s:%d", host, port)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _answer_errors(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except BadRequestError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        except RefusedError as error:
+            wait = error.retry_after_s
+            body = {"error": str(error), "code": error.code, "retry_after_seconds": wait}
+            headers = {} if wait is None else {"Retry-After": str(max(1, round(wait)))}
+            return web.json_response(body, status=503, headers=headers)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    async def _page(self, _request: web.Request) -> web.Response:
+        snapshot, mono = self._controller.snapshot, self._controller.clock.mono()
+        headers = {
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+            "X-Content-Type-Options": "nosniff",
+        }
+        return web.Response(text=page(snapshot, self._settings, mono), content_type="text/html", headers=headers)
+
+    async def _healthy(self, _request: web.Request) -> web.Response:
+        return web.Response(text="Mayday is healthy.\n")
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        snapshot = self._controller.snapshot
+        if snapshot.ready:
+            return web.Response(text="Mayday is ready.\n")
+        reason = "it is stopping" if snapshot.closing else "Docker gives no answer, or was not read yet"
+        return web.Response(text=f"Mayday is not ready: {reason}.\n", status=503)
+
+    async def _vpn_status(self, _request: web.Request) -> web.Response:
+        controller = self._controller
+        return web.json_response(views.vpn_status(controller.snapshot, self._settings, controller.clock.mono()))
+
+    async def _engines(self, request: web.Request) -> web.Response:
+        listed = views.engines(self._controller.snapshot)
+        if request.query.get("usable") == "true":
+            listed = [engine for engine in listed if engine["usable"]]
+        return web.json_response(listed)
+
+    async def _history(self, request: web.Request) -> web.Response:
+        query = request.query
+        kind = query.get("kind")
+        if kind is not None and kind not in set(Kind):
+            raise BadRequestError(f"kind is none of {', '.join(Kind)}")
+        limit = _whole(query.get("limit", "100"), "limit", HISTORY_LIMIT)
+        before = query.get("before")
+        records = await self._journal.query(
+            vpn=query.get("vpn"),
+            kind=kind,
+            since=_time(query.get("since"), "since"),
+            until=_time(query.get("until"), "until"),
+            limit=limit,
+            before=None if before is None else _whole(before, "before", 2**53),
+        )
+        following = records[-1].id if len(records) == limit else None
+        return web.json_response({"records": [views.record(item) for item in records], "next_before": following})
+
+    # --- changing ----------------------------------------------------------------------------------------------------
+
+    async def _webhook(self, request: web.Request) -> web.Response:
+        require(request, self._settings.webhook_token, "webhook", self._metrics)
+        results: dict[str, int] = {}
+        try:
+            items = parse_webhook(await _body(request), self._selection)
+        except BadRequestError:
+            self._metrics.webhook_alerts.labels("rejected").inc()
+            raise
+        # Ends before beginnings: an alert that moved from one VPN to another is then one step, not a flap.
+        items.sort(key=lambda item: isinstance(item, Alert) and item.firing)
+        for item in items:
+            heard = self._controller.hear(item) if isinstance(item, Alert) else item
+            self._metrics.webhook_alerts.labels(heard).inc()
+            results[heard] = results.get(heard, 0) + 1
+        status = 503 if results.get(Heard.REJECTED) else 200
+        return web.json_response({"alerts": results}, status=status)
+
+    async def _create_engine(self, request: web.Request) -> web.Response:
+        require(request, self._settings.api_key, "api", self._metrics)
+        body = await _json_object(request, {"vpn", "labels"})
+        vpn, labels = body.get("vpn"), body.get("labels") or {}
+        if vpn is not None and not isinstance(vpn, str):
+            raise BadRequestError("vpn is not a text")
+        if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
+            raise BadRequestError("labels is not an object of texts")
+        place = await self._executor.provision_one(vpn, labels)
+        answer = {"container_name": place.name, "vpn_container": place.vpn, "host": place.vpn, "port": place.port}
+        return web.json_response(answer, status=201)
+
+    async def _remove_engine(self, request: web.Request) -> web.Response:
+        require(request, self._settings.api_key, "api", self._metrics)
+        engine = await self._executor.remove_one(request.match_info["ref"])
+        return web.json_response({"container_id": engine.id, "container_name": engine.name})
+
+    async def _start_drill(self, request: web.Request) -> web.Response:
+        require(request, self._settings.api_key, "api", self._metrics)
+        body = await _json_object(request, {"vpn", "duration_seconds"})
+        vpn, duration = body.get("vpn"), body.get("duration_seconds", 300)
+        if not isinstance(vpn, str):
+            raise BadRequestError("vpn is not a text")
+        if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration <= MAX_DRILL_S:
+            raise BadRequestError(f"duration_seconds is not a number above 0 and up to {MAX_DRILL_S}")
+        self._controller.start_drill(vpn, float(duration), "declared by an operator")
+        return web.json_response({"vpn": vpn, "duration_seconds": duration}, status=201)
+
+    async def _end_drill(self, request: web.Request) -> web.Response:
+        require(request, self._settings.api_key, "api", self._metrics)
+        vpn = request.match_info["vpn"]
+        if not self._controller.end_drill(vpn):
+            raise BadRequestError("there is no drill on that VPN")
+        return web.json_response({"vpn": vpn})
+
+    async def _enter_emergency(self, request: web.Request) -> web.Response:
+        require(request, self._settings.api_key, "api", self._metrics)
+        body = await _json_object(request, {"failed_vpn", "healthy_vpn"})
+        names = body.get("failed_vpn"), body.get("healthy_vpn")
+        if not all(isinstance(name, str) and name in self._settings.policy.vpns for name in names):
+            raise BadRequestError("failed_vpn and healthy_vpn are not both configured VPNs")
+        changed = self._controller.enter_emergency_mode(str(names[0]), str(names[1]))
+        return web.json_response({"changed": changed})
+
+    async def _exit_emergency(self, request: web.Request) -> web.Response:
+        require(request, self._settings.api_key, "api", self._metrics)
+        return web.json_response({"changed": self._controller.exit_emergency_mode()})
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await request.read()
+    except TimeoutError as error:
+        raise web.HTTPRequestTimeout(text=f"the body took longer than {BODY_TIMEOUT_S:g} s\n") from error
+
+
+async def _json_object(request: web.Request, known: set[str]) -> dict[str, Any]:
+    body = await _body(request)
+    try:
+        value = json.loads(body) if body else {}
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError("the body is not JSON") from error
+    if not isinstance(value, dict):
+        raise BadRequestError("the body is not a JSON object")
+    if unknown := value.keys() - known:
+        raise BadRequestError(f"unknown fields {sorted(unknown)!r:.200}; there are {', '.join(sorted(known))}")
+    return value
+
+
+def _whole(text: str, name: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= most):
+        raise BadRequestError(f"{name} is not a whole number from 1 to {most}")
+    return int(text)
+
+
+def _time(text: str | None, name: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadRequestError(f"{name} is not a time such as 2025-11-07T22:03:33Z") from error

@@ -1,0 +1,118 @@
+"""What is answered, as plain values: from a snapshot to JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from exporter.controller import emergency_info
+from exporter.core.model import ContainerState, Mode, Phase, Verdict
+
+if TYPE_CHECKING:
+    from exporter.config import Settings
+    from exporter.core.model import Engine
+    from exporter.core.record import Record
+    from exporter.core.snapshot import Snapshot
+
+
+def vpn_status(snapshot: Snapshot, settings: Settings, mono: float) -> dict[str, Any]:
+    """`GET /vpn/status`."""
+    verdicts = [judgement.verdict for judgement in snapshot.judgements.values()]
+    body: dict[str, Any] = {
+        "mode": "redundant" if settings.policy.redundant else "single",
+        "enabled": True,
+        "status": snapshot.state.mode,
+        "health": _overall(verdicts),
+        "connected": any(verdict is Verdict.HEALTHY for verdict in verdicts),
+        "control": settings.control,
+        "docker_up": snapshot.docker_up,
+        "events_connected": snapshot.events_connected,
+        "snapshot_at": snapshot.read_at.wall.isoformat() if snapshot.read_at else None,
+        "problems": list(snapshot.problems),
+    }
+    for index, name in enumerate(settings.policy.vpns, start=1):
+        body[f"vpn{index}"] = _vpn(snapshot, name, mono)
+    body["emergency_mode"] = emergency_info(snapshot, mono)
+    return body
+
+
+def _overall(verdicts: list[Verdict]) -> str:
+    if all(verdict is Verdict.HEALTHY for verdict in verdicts):
+        return "healthy"
+    return "unhealthy" if Verdict.UNHEALTHY in verdicts else "unknown"
+
+
+def _vpn(snapshot: Snapshot, name: str, mono: float) -> dict[str, Any]:
+    container = snapshot.fleet.vpns.get(name)
+    judgement, vpn = snapshot.judgements[name], snapshot.state.vpns[name]
+    return {
+        "container_name": name,
+        "container_id": container.id if container else None,
+        "status": container.state if container else "missing",
+        "health": judgement.verdict,
+        "connected": judgement.verdict is Verdict.HEALTHY,
+        "phase": vpn.phase,
+        "phase_since": vpn.since.wall.isoformat(),
+        "reason": vpn.reason,
+        "stabilization_remaining_seconds": round(vpn.stabilization_remaining_s(mono), 1),
+        "engines": sum(1 for _ in snapshot.fleet.on(name)),
+        "engines_desired": snapshot.desired.get(name, 0),
+        "signals": [
+            {
+                "source": signal.source,
+                "verdict": signal.verdict,
+                "reason": signal.reason,
+                "detail": signal.detail,
+                "since": signal.since.wall.isoformat(),
+                "expires_in_seconds": None if signal.expires is None else round(signal.expires - mono, 1),
+            }
+            for signal in judgement.signals
+        ],
+    }
+
+
+def engines(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """`GET /engines`: the engines that can be used, and those that cannot with the reason why."""
+    return [
+        engine(snapshot, item) for item in sorted(snapshot.fleet.engines, key=lambda e: (e.vpn, e.port or 0, e.name))
+    ]
+
+
+def engine(snapshot: Snapshot, item: Engine) -> dict[str, Any]:
+    """One engine; the names are those that acestream-orchestrator's clients read."""
+    health = "unknown" if item.healthy is None else "healthy" if item.healthy else "unhealthy"
+    return {
+        "container_id": item.id,
+        "container_name": item.name,
+        "host": item.vpn,
+        "port": item.port,
+        "vpn_container": item.vpn,
+        "forwarded": item.forwarded,
+        "requested": item.explicit,
+        "state": item.counted_as,
+        "health_status": health,
+        "usable": usable(snapshot, item),
+    }
+
+
+def usable(snapshot: Snapshot, item: Engine) -> bool:
+    """Whether streams may be given to it: it runs, has its network, and its VPN carries on."""
+    return (
+        item.state is ContainerState.RUNNING
+        and item.orphan is None
+        and item.healthy is not False
+        and snapshot.state.vpns[item.vpn].phase in {Phase.HEALTHY, Phase.STABILIZING}
+        and snapshot.state.mode is not Mode.OUTAGE
+    )
+
+
+def record(item: Record) -> dict[str, Any]:
+    """One entry of `GET /history`."""
+    return {
+        "id": item.id,
+        "at": item.at.isoformat(),
+        "kind": item.kind,
+        "vpn": item.vpn,
+        "reason": item.reason,
+        "message": item.message,
+        "details": dict(item.details),
+    }

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Runs the stages named, or all of them; says what it does, and what failed at the end.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+bin=.venv/bin
+stages=(format lint layers types unit simulation rules docker stack browser)
+[ $# -gt 0 ] && stages=("$@")
+
+run_stage() {
+    case $1 in
+        format) $bin/ruff format --check . ;;
+        lint) $bin/ruff check . ;;
+        layers) $bin/lint-imports ;;
+        types) $bin/mypy ;;
+        unit) $bin/python -m pytest tests/unit tests/test_emergency_mode.py ;;
+        simulation) $bin/python -m pytest tests/simulation ;;
+        rules) $bin/python -m pytest tests/rules ;;
+        docker) $bin/python -m pytest tests/docker ;;
+        stack) $bin/python -m pytest tests/stack ;;
+        browser) $bin/python -m pytest tests/browser ;;
+        *) echo "there is no stage '$1'"; return 2 ;;
+    esac
+}
+
+failed=()
+summary=""
+for stage in "${stages[@]}"; do
+    printf '\n===== %s\n' "$stage"
+    began=$SECONDS
+    run_stage "$stage"
+    status=$?
+    word=passed
+    [ $status -eq 0 ] || { word=FAILED; failed+=("$stage"); }
+    summary+=$(printf '%-12s %-7s %4d s' "$stage" "$word" $((SECONDS - began)))$'\n'
+done
+printf '\n===== summary\n%s' "$summary"
+printf '%d passed, %d failed\n' $((${#stages[@]} - ${#failed[@]})) ${#failed[@]}
+[ ${#failed[@]} -eq 0 ]

@@ -1,0 +1,294 @@
+"""A private Docker Engine, and stand-ins for VPN and engine containers, for tests and benchmarks.
+
+The VPN stand-in keeps what the health check of Gluetun's image says (interval, timeout, start period, retries) scaled
+down, and answers on its control server's routes; the engine stand-in answers on the routes of an AceStream engine.
+Both are busybox alone, imported as an image: nothing is pulled.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LABEL = "orchestrator.managed"
+LABEL_VALUE = "acestream"
+IMAGE = "mayday-lab:latest"
+SECOND = 1_000_000_000
+
+VPN_SCRIPT = """#!/bin/sh
+trap 'exit 0' TERM
+httpd -p 8000 -h /www
+while :; do sleep 3600 & wait $!; done
+"""
+ENGINE_SCRIPT = """#!/bin/sh
+[ -n "$IGNORE_SIGTERM" ] && exec httpd -f -p "$HTTP_PORT" -h /www
+trap 'exit 0' TERM
+httpd -f -p "$HTTP_PORT" -h /www &
+wait $!
+"""
+FILES = {
+    "bin/vpn": VPN_SCRIPT,
+    "bin/engine": ENGINE_SCRIPT,
+    "www/v1/version": '{"version":"v3.41.1","commit":"abc1234","created":"2026-02-11T00:00:00Z"}\n',
+    "www/v1/vpn/status": '{"status":"running"}\n',
+    "www/v1/publicip/ip": '{"public_ip":"203.0.113.7","country":"Netherlands"}\n',
+    "www/v1/portforward": '{"port":40123}\n',
+    "www/webui/api/service": '{"result":{"code":3020300,"platform":"linux","version":"3.2.3"},"error":null}\n',
+    "www/server/api": '{"result":{"connected":true}}\n',
+}
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+    """The first true value of a condition; fails after a generous time, saying what was waited for."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+        time.sleep(0.05)
+
+
+class PrivateDockerd:
+    """A Docker Engine of our own, with its own socket, data, bridge and containerd."""
+
+    def __init__(self, directory: Path, *, network: str = "172.31.251.1/24", live_restore: bool = False) -> None:
+        for program in ("dockerd", "containerd", "iptables"):
+            if shutil.which(program) is None:
+                raise AssertionError(f"{program} is not installed; `make setup-test` installs it")
+        self.directory = directory
+        self.socket = directory / "d.sock"
+        self.url = f"unix://{self.socket}"
+        self._network = network
+        self._live_restore = live_restore
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the daemon."""
+        if self._process is None:
+            raise AssertionError("the daemon is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the daemon and wait until it answers."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "pid").unlink(missing_ok=True)
+        arguments = [
+            "dockerd",
+            f"--host={self.url}",
+            f"--data-root={self.directory / 'data'}",
+            f"--exec-root={self.directory / 'exec'}",
+            f"--pidfile={self.directory / 'pid'}",
+            f"--bip={self._network}",
+            "--config-file=/dev/null",
+            *(["--live-restore"] if self._live_restore else []),
+        ]
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for(self._answers, f"dockerd answering; its log:\n{self.log_tail()}")
+
+    def _answers(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            raise AssertionError(f"dockerd ended with {self._process.returncode}:\n{self.log_tail()}")
+        try:
+            client = docker.APIClient(self.url, version="auto", timeout=5)
+        except (DockerException, requests.RequestException, OSError):
+            return False
+        client.close()
+        return True
+
+    def log_tail(self) -> str:
+        """The end of the daemon's log."""
+        path = self.directory / "log"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-15:]) if path.exists() else "(none)"
+
+    def stop(self) -> None:
+        """Stop the daemon as a service manager would."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the daemon at once."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Let the daemon stand still: connections are accepted, nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _end(self, number: int) -> None:
+        if self._process is None:
+            return
+        os.kill(self._process.pid, signal.SIGCONT)
+        self._process.send_signal(number)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def destroy(self) -> None:
+        """Stop everything that was started, and leave nothing behind."""
+        self.stop()
+        for path in self.directory.glob("exec/containerd/containerd.pid"):
+            with suppress(ValueError, ProcessLookupError):
+                os.kill(int(path.read_text()), signal.SIGTERM)
+        self._kill_shims()
+        self._unmount()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _kill_shims(self) -> None:
+        """End shims that outlived their containerd; they are known by our exec root in their arguments."""
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with suppress(OSError, ValueError):
+                words = (entry / "cmdline").read_bytes()
+                if b"containerd-shim" in words and os.fsencode(self.directory) in words:
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+    def _unmount(self) -> None:
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in reversed([path for path in mounts if path.startswith(f"{self.directory}/")]):
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+
+
+class Lab:
+    """Containers on a private engine."""
+
+    def __init__(self, dockerd: PrivateDockerd) -> None:
+        self.dockerd = dockerd
+        self.api = docker.APIClient(dockerd.url, version="auto", timeout=60)
+        if not self.api.images(IMAGE):
+            self.api.import_image_from_data(_root_file_system(), repository="mayday-lab", tag="latest")
+
+    def vpn(
+        self, name: str, *, interval_s: float = 1.0, retries: int = 1, healthcheck: bool = True, wait: bool = True
+    ) -> str:
+        """Create and start a VPN; returns its id once it is healthy (or at once, without `wait`)."""
+        body: dict[str, Any] = {"Image": IMAGE, "Cmd": ["/bin/vpn"], "HostConfig": {}}
+        if healthcheck:
+            body["Healthcheck"] = {
+                "Test": ["CMD", "/bin/sh", "-c", "! test -e /bad"],
+                "Interval": int(interval_s * SECOND),
+                "Timeout": 5 * SECOND,
+                "StartPeriod": SECOND,
+                "Retries": retries,
+            }
+        container = str(self.api.create_container_from_config(body, name)["Id"])
+        self.api.start(container)
+        if wait and healthcheck:
+            wait_for(lambda: self.health(name) == "healthy", f"{name} healthy")
+        return container
+
+    def health(self, name: str) -> str:
+        """Docker's word for the health of a container."""
+        return str((self.api.inspect_container(name)["State"].get("Health") or {}).get("Status", "none"))
+
+    def fail(self, name: str) -> None:
+        """Let the health check of a VPN fail from now on."""
+        self._run(name, ["/bin/touch", "/bad"])
+
+    def heal(self, name: str) -> None:
+        """Let it pass again."""
+        self._run(name, ["/bin/rm", "-f", "/bad"])
+
+    def break_engine(self, ref: str) -> None:
+        """Let an engine's HTTP API answer 404."""
+        self._run(ref, ["/bin/rm", "-r", "/www/webui"])
+
+    def _run(self, ref: str, command: list[str]) -> None:
+        made = self.api.exec_create(ref, command)
+        self.api.exec_start(made["Id"])
+
+    def engine(self, vpn: str, port: int, name: str, *, ignore_sigterm: bool = False, start: bool = True) -> str:
+        """Create and start an engine in the namespace of a VPN."""
+        body = {
+            "Image": IMAGE,
+            "Cmd": ["/bin/engine"],
+            "Env": [f"HTTP_PORT={port}", *(["IGNORE_SIGTERM=1"] if ignore_sigterm else [])],
+            "Labels": {
+                LABEL: LABEL_VALUE,
+                "acestream.vpn_container": vpn,
+                "acestream.http_port": str(port),
+                "host.http_port": str(port),
+            },
+            "HostConfig": {"NetworkMode": f"container:{vpn}"},
+        }
+        container = str(self.api.create_container_from_config(body, name)["Id"])
+        if start:
+            self.api.start(container)
+        return container
+
+    def engines(self, vpn: str | None = None, *, running: bool = False) -> list[str]:
+        """Names of the engines, by Docker's own word."""
+        labels = [f"{LABEL}={LABEL_VALUE}", *([f"acestream.vpn_container={vpn}"] if vpn else [])]
+        listed = self.api.containers(all=not running, filters={"label": labels})
+        return sorted(item["Names"][0].removeprefix("/") for item in listed)
+
+    def recreate(self, name: str, **options: Any) -> str:
+        """Remove a VPN and create another under its name."""
+        self.api.remove_container(name, force=True)
+        return self.vpn(name, **options)
+
+    def network_of(self, ref: str) -> list[str]:
+        """Names of the network interfaces that a container sees."""
+        made = self.api.exec_create(ref, ["/bin/ls", "/sys/class/net"])
+        return str(self.api.exec_start(made["Id"]).decode()).split()
+
+    def purge(self) -> None:
+        """Remove every container."""
+        for item in self.api.containers(all=True):
+            with suppress(NotFound, APIError):
+                self.api.remove_container(item["Id"], force=True)
+
+    def health_events(self, since: float) -> Iterator[dict[str, Any]]:
+        """Health events since a Unix time, from the daemon's memory."""
+        stream = self.api.events(since=f"{since:.9f}", until=f"{time.time():.9f}", decode=True)
+        return (event for event in stream if event["Action"].startswith("health_status"))
+
+
+def _root_file_system() -> bytes:
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        raise AssertionError("busybox is not installed; `make setup-test` installs busybox-static")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for directory in ("bin", "tmp", "proc", "sys", "dev", "etc"):
+            entry = tarfile.TarInfo(directory)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+        _add(archive, "bin/busybox", Path(busybox).read_bytes())
+        for applet in ("sh", "httpd", "sleep", "touch", "rm", "ls", "test", "cat", "kill"):
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(link)
+        for name, text in FILES.items():
+            _add(archive, name, text.encode())
+    return buffer.getvalue()
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(content), 0o755
+    archive.addfile(entry, io.BytesIO(content))
