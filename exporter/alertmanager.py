@@ -159,7 +159,7 @@ class AlertmanagerApi:
                 body += await response.content.read(API_BODY_LIMIT - len(body))
         items = json.loads(body)
         if not isinstance(items, list):
-            raise ValueError("the answer is not a list of alerts")
+            raise BadRequestError("the answer is not a list of alerts")
         read = [
             _alert({**item, "status": "firing"}, index, Origin.ALERTMANAGER, self._selection)
             for index, item in enumerate(items)

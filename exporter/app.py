@@ -22,12 +22,14 @@ from exporter.jobs import Jobs
 from exporter.journal import Journal
 from exporter.metrics import Metrics
 from exporter.observer import Observer
+from exporter.provisioner import Provisioner
 from exporter.recorder import Recorder
+from exporter.repairer import Repairer
 from exporter.web.server import WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from typing import Any
+    from typing import Any, Self
 
     from exporter.clock import Clock
     from exporter.config import Settings
@@ -57,7 +59,7 @@ class App:
         self.clock = clock or SystemClock()
         self.failed = asyncio.Event()
         """Set when a part that should run for ever has died: the process should end, loudly."""
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped
         self.metrics = Metrics(settings.policy.vpns, Work)
         path = settings.state_dir / "mayday.db" if settings.state_dir else None
         self.journal = Journal(path, clock=self.clock, retention_days=settings.history_days, threaded=threaded)
@@ -73,7 +75,7 @@ class App:
         self.web: WebServer | None = None
         self.metrics.expose(lambda: self.controller.snapshot, self.clock, settings.control, Control)
 
-    async def __aenter__(self) -> App:
+    async def __aenter__(self) -> Self:
         """Start every part, the web server first: whoever waits for readiness is answered from the beginning."""
         await self.journal.open()
         document = await self.journal.load()
@@ -87,7 +89,13 @@ class App:
         self._build_workers()
         if self._serve:
             self.web = WebServer(
-                self.settings, self.controller, self.executor, self.metrics, self.journal, self.selection
+                self.settings,
+                self.controller,
+                self.executor,
+                self.provisioner,
+                self.metrics,
+                self.journal,
+                self.selection,
             )
             await self.web.start()
         self.recorder.lived("started", f"Mayday started, CONTROL is {self.settings.control}")
@@ -110,17 +118,19 @@ class App:
 
         if probe is None:
             raise ValueError("a probe is needed where no network is used")
-        self.executor = Executor(controller, self.runtime, self.observer.audit, forwarded)
-        self.health = HealthManager(controller, self.executor, probe)
+        self.executor = Executor(controller, self.runtime, self.observer.audit)
+        self.provisioner = Provisioner(self.executor, forwarded)
+        repairer = Repairer(self.executor, self.provisioner)
+        health = HealthManager(controller, repairer, probe)
         self.selection = Selection(settings.policy.vpns, settings.alert_vpn_label, settings.alert_matchers)
         jobs.every(Work.RESYNC, settings.resync_interval_s, lambda _vpn: _nothing(self.observer.audit()))
         jobs.on_request(Work.POLL, lambda _vpn: self.observer.poll())
         jobs.on_request(Work.STABILIZATION, lambda _vpn: self._look())
         if settings.control is not Control.OFF:
             jobs.on_request(Work.CLEANUP, lambda vpn: self.executor.clean_up(vpn or ""))
-            jobs.every(Work.PROVISION, settings.autoscale_interval_s, lambda _vpn: self.executor.provision())
-            jobs.on_request(Work.REPAIR, lambda _vpn: self.executor.repair())
-            jobs.every(Work.ENGINE_HEALTH, settings.engine_health_interval_s, lambda _vpn: self.health.check())
+            jobs.every(Work.PROVISION, settings.autoscale_interval_s, lambda _vpn: self.provisioner.provision())
+            jobs.on_request(Work.REPAIR, lambda _vpn: repairer.repair())
+            jobs.every(Work.ENGINE_HEALTH, settings.engine_health_interval_s, lambda _vpn: health.check())
         if settings.alertmanager_url and self._session is not None:
             api = AlertmanagerApi(self._session, settings.alertmanager_url, self.selection)
             jobs.every(Work.ALERTS, settings.alertmanager_interval_s, lambda _vpn: self._ask_alertmanager(api))

@@ -108,7 +108,7 @@ def _serve() -> int:
     async def run() -> int:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        app = App(settings, lambda s, count: DockerRuntime.from_settings(s, count))
+        app = App(settings, DockerRuntime.from_settings)
 
         def stopping() -> None:
             app.controller.close()

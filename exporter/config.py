@@ -256,7 +256,7 @@ def _bytes(env: Environment, name: str) -> int:
     if match is None:
         env.fault(name, f"{value!r} is not a size such as 512m or 2g")
         return 0
-    return int(match[1]) * 1024 ** "bkmg".index(match[2] or "b")
+    return int(match[1]) << 10 * "bkmg".index(match[2] or "b")
 
 
 def _matchers(env: Environment) -> tuple[Matcher, ...]:

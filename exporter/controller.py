@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.config import Control
-from exporter.core import alerts, plan
+from exporter.core import plan
+from exporter.core.alerts import Alert, Heard
 from exporter.core.memory import Memory, from_document, to_document
-from exporter.core.model import Mode, Phase, Reason, Signal, Source, Verdict
-from exporter.core.signals import Judgement, Sighting, combine, docker_signal, observe
+from exporter.core.model import Mode, Phase, Reason, Verdict
+from exporter.core.signals import Judgement
 from exporter.core.snapshot import Snapshot
-from exporter.core.state import CARRYING, ModeChange, PhaseChange, initial_state, step
+from exporter.core.state import CARRYING, FleetState, ModeChange, PhaseChange, initial_state, step
 from exporter.errors import BadRequestError
 from exporter.facts import Facts
+from exporter.signalbook import SignalBook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mayday")
 
+DECLARED_S = 3600.0
+"""How long `enter_emergency_mode` declares a VPN failed, seconds: a forgotten declaration ends by itself."""
 DETECTION_CREDIBLE_S = 60.0
 """An event older than this by our clock tells of a clock that differs, not of a slow detection."""
 
@@ -74,10 +77,7 @@ class Controller:
         self._memories = memories
         now = clock.now()
         self.state = initial_state(self.policy, now)
-        self._sightings = dict.fromkeys(self.policy.vpns, Sighting())
-        self._docker_signals: dict[str, Signal] = {}
-        self._alerts: Mapping[str, alerts.Incident] = {}
-        self._drills: dict[str, Signal] = {}
+        self._signals = SignalBook(self.policy, settings.alert_expiry_s)
         self._judgements: dict[str, Judgement] = dict.fromkeys(self.policy.vpns, Judgement())
         self._emergency_s = 0.0
         self._docker_up = False
@@ -125,7 +125,7 @@ class Controller:
         for name, container, inspected_at in inspected:
             self.facts.take_vpn(name, container, inspected_at, now)
         changed = {name for name, shape in self.facts.vpn_shapes().items() if shape != before[name]}
-        self._observe(self.policy.vpns, now)
+        self._signals.observe(self.policy.vpns, self.facts, now)
         if not self._docker_up:
             self._docker_up = True
             log.info("Docker answers; facts are read")
@@ -137,7 +137,7 @@ class Controller:
         """A reading of one VPN; `event_at` is Docker's time of the event that led to it, Unix seconds."""
         now = self.clock.now()
         self.facts.take_vpn(name, container, asked_at, now)
-        self._observe((name,), now)
+        self._signals.observe((name,), self.facts, now)
         self.evaluate(event_at)
 
     def docker_lost(self, error: Exception) -> None:
@@ -149,45 +149,33 @@ class Controller:
 
     def stream_connected(self, *, connected: bool) -> None:
         """The event stream came or went."""
-        if connected is not self._events_connected:
+        if connected is not self._events_connected and not self._closing:
             log.log(logging.INFO if connected else logging.WARNING, "Docker's event stream is %s", _up(connected))
         self._events_connected = connected
         self.publish()
 
-    def _observe(self, names: Iterable[str], now: Moment) -> None:
-        for name in names:
-            container = self.facts.vpn(name)
-            self._sightings[name] = observe(self._sightings[name], container, now)
-
     # --- signals -----------------------------------------------------------------------------------------------------
 
-    def hear(self, alert: alerts.Alert) -> alerts.Heard:
+    def hear(self, alert: Alert) -> Heard:
         """An alert by webhook."""
-        now = self.clock.now()
-        book, heard = alerts.hear(self._alerts, alert, now, self.settings.alert_expiry_s)
-        self._alerts = book
-        if heard in {alerts.Heard.FIRING, alerts.Heard.RESOLVED}:
+        heard = self._signals.hear(alert, self.clock.now())
+        if heard in {Heard.FIRING, Heard.RESOLVED}:
             self._tell_alert(alert)
-        if heard is not alerts.Heard.REJECTED:
+        if heard is not Heard.REJECTED:
             self._save()
         self.evaluate()
         return heard
 
-    def synchronise(self, active: Iterable[alerts.Alert] | None, asked_at: float) -> None:
+    def synchronise(self, active: Iterable[Alert] | None, asked_at: float) -> None:
         """What Alertmanager's API says is active; None: it gave no answer, which changes nothing."""
         self._alertmanager_up = active is not None
         if active is not None:
-            before = self._alerts
-            now = self.clock.now()
-            self._alerts = alerts.synchronise(before, active, asked_at, now, self.settings.alert_expiry_s)
-            for key, incident in self._alerts.items():
-                known = before.get(key)
-                if (known.alert if known else None) != incident.alert and (known or incident.alert.firing):
-                    self._tell_alert(incident.alert)
+            for alert in self._signals.synchronise(active, asked_at, self.clock.now()):
+                self._tell_alert(alert)
             self._save()
         self.evaluate()
 
-    def _tell_alert(self, alert: alerts.Alert) -> None:
+    def _tell_alert(self, alert: Alert) -> None:
         word = "fires" if alert.firing else "is resolved"
         details = {"alert": alert.name, "fingerprint": alert.fingerprint, "firing": alert.firing}
         self.recorder.signalled(
@@ -202,17 +190,14 @@ class Controller:
         """
         if vpn not in self.state.vpns:
             raise BadRequestError(f"there is no VPN '{vpn}'; there are {', '.join(self.policy.vpns)}")
-        now = self.clock.now()
-        self._drills[vpn] = Signal(
-            vpn, Source.OPERATOR, Verdict.UNHEALTHY, Reason.DRILL, detail, now, now.mono + duration_s
-        )
+        self._signals.start_drill(vpn, duration_s, detail, self.clock.now())
         self.recorder.signalled(Reason.DRILL, f"Drill: VPN '{vpn}' is declared failed for {duration_s:g} s", vpn, {})
         self._save()
         self.evaluate()
 
     def end_drill(self, vpn: str) -> bool:
         """Take the declaration back; False: there was none."""
-        if self._drills.pop(vpn, None) is None:
+        if not self._signals.end_drill(vpn):
             return False
         self.recorder.signalled(Reason.DRILL, f"Drill: VPN '{vpn}' is no longer declared failed", vpn, {})
         self._save()
@@ -242,10 +227,9 @@ class Controller:
             return False
         now = self.clock.now()
         for name in self.state.having(Phase.FAILED):
-            others = [signal for signal in self._signals(name, now) if signal.source is not Source.OPERATOR]
-            if combine(others, now).verdict is not Verdict.HEALTHY:
+            if self._signals.judge_without_drill(name, self.facts, now).verdict is not Verdict.HEALTHY:
                 return False
-        for name in list(self._drills):
+        for name in list(self._signals.drills):
             self.end_drill(name)
         return not self.is_emergency_mode()
 
@@ -255,7 +239,7 @@ class Controller:
 
     def get_emergency_mode_info(self) -> dict[str, object]:
         """The emergency as `/vpn/status` shows it."""
-        return emergency_info(self.snapshot, self.clock.mono())
+        return self.snapshot.emergency_info(self.clock.mono())
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 
@@ -267,20 +251,16 @@ class Controller:
         """
         memory = from_document(document, self.policy, self.clock.now())
         self.state = memory.state
-        self._alerts, self._drills, self._emergency_s = memory.alerts, dict(memory.drills), memory.emergency_s
-        for name, vpn in self.state.vpns.items():
-            if vpn.phase is not Phase.UNKNOWN:
-                self._sightings[name] = replace(self._sightings[name], seen_healthy=True)
+        self._emergency_s = memory.emergency_s
+        known = [name for name, vpn in self.state.vpns.items() if vpn.phase is not Phase.UNKNOWN]
+        self._signals.restore(memory.alerts, memory.drills, known)
         self.publish()
 
     def evaluate(self, event_at: float | None = None) -> None:
         """Decide from the facts and signals as they are now. Nothing is decided without fresh facts."""
         if self.deciding:
             now = self.clock.now()
-            self._alerts = alerts.prune(self._alerts, now)
-            self._drills = {key: drill for key, drill in self._drills.items() if (drill.expires or 0) > now.mono}
-            for name in self.policy.vpns:
-                self._judgements[name] = combine(self._signals(name, now), now)
+            self._judgements = self._signals.judge(self.facts, now)
             before = self.state
             state, changes = step(before, self._judgements, self.policy, now)
             self.state = plan.with_relief(state, self.fleet)
@@ -291,18 +271,6 @@ class Controller:
             self._ask_for_work(changes, relief_new=_relief(self.state) not in {None, _relief(before)})
             self._measure(now)
         self.publish()
-
-    def _signals(self, name: str, now: Moment) -> list[Signal]:
-        said = docker_signal(name, self.facts.vpn(name), self._sightings[name], self.policy.start_timeout_s, now)
-        known = self._docker_signals.get(name)
-        if said is None:
-            self._docker_signals.pop(name, None)
-        else:
-            if known is not None and (known.verdict, known.reason) == (said.verdict, said.reason):
-                said = replace(said, since=known.since)
-            self._docker_signals[name] = said
-        drill = self._drills.get(name)
-        return [*([said] if said else []), *alerts.alert_signals(self._alerts, name), *([drill] if drill else [])]
 
     def _tell(self, change: PhaseChange | ModeChange, event_at: float | None) -> None:
         if isinstance(change, ModeChange):
@@ -335,10 +303,11 @@ class Controller:
         changed = list(changes)
         if relief_new or any(isinstance(c, ModeChange) or c.after is Phase.HEALTHY for c in changed):
             self.request(Work.PROVISION, None, 0)
-        if changed:
-            ends = [vpn.deadline for vpn in self.state.vpns.values() if vpn.deadline is not None]
-            for end in ends:
-                self.request(Work.STABILIZATION, None, max(0.0, end - now))
+        ends = [vpn.deadline for vpn in self.state.vpns.values() if vpn.deadline is not None and vpn.deadline > now]
+        if (expiry := self._signals.next_change()) is not None:
+            ends.append(expiry)
+        if ends:
+            self.request(Work.STABILIZATION, None, max(0.0, min(ends) - now))
 
     def _measure(self, now: Moment) -> None:
         metrics = self.recorder.metrics
@@ -354,7 +323,7 @@ class Controller:
                 del self._restore_since[vpn]
 
     def _save(self) -> None:
-        memory = Memory(self.state, self._alerts, self._drills, self._emergency_s)
+        memory = Memory(self.state, self._signals.alerts, self._signals.drills, self._emergency_s)
         self._memories.save(to_document(memory, self.clock.now()))
 
     # --- the end, and the picture ------------------------------------------------------------------------------------
@@ -388,30 +357,8 @@ class Controller:
         )
 
 
-DECLARED_S = 3600.0
-"""How long `enter_emergency_mode` declares a VPN failed, seconds: a forgotten declaration ends by itself."""
-
-
-def emergency_info(snapshot: Snapshot, mono: float) -> dict[str, object]:
-    """The emergency of a snapshot as `/vpn/status` shows it."""
-    emergency = snapshot.state.emergency
-    failed = list(snapshot.state.having(Phase.FAILED)) if emergency else []
-    healthy = list(snapshot.state.having(*CARRYING)) if emergency else []
-    info: dict[str, object] = {
-        "active": emergency is not None,
-        "failed_vpn": failed[0] if failed else None,
-        "healthy_vpn": healthy[0] if healthy else None,
-        "duration_seconds": round(snapshot.emergency_duration_s(mono), 1),
-        "entered_at": emergency.entered.wall.isoformat() if emergency else None,
-    }
-    if len(snapshot.state.vpns) > 2:
-        info |= {"failed_vpns": failed, "healthy_vpns": healthy}
-    return info
-
-
-def _relief(state: object) -> str | None:
-    emergency = getattr(state, "emergency", None)
-    return emergency.relief if emergency else None
+def _relief(state: FleetState) -> str | None:
+    return state.emergency.relief if state.emergency else None
 
 
 def _up(connected: bool) -> str:  # noqa: FBT001 - a word for a flag

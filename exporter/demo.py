@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import signal
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,7 @@ class Play:
         """The runtime over the simulated host."""
         return SimulatedRuntime(self.host, on_request=on_request)
 
-    async def probe(self, engine: Engine, _address: str) -> bool:
+    async def probe(self, engine: Engine, _address: str, /) -> bool:
         """Whether a simulated engine answers."""
         return self.host.answers(engine.id)
 
@@ -67,7 +67,7 @@ class Play:
 
         async def until(condition: Callable[[Snapshot], bool]) -> None:
             async with asyncio.timeout(ACT_LIMIT_S):
-                while not condition(controller.snapshot):
+                while not condition(controller.snapshot):  # noqa: ASYNC110 - snapshots have no event, by design
                     await asyncio.sleep(0.1)
 
         def full(snapshot: Snapshot) -> bool:
@@ -191,7 +191,7 @@ async def _show(app: App, acting: asyncio.Task[None], console: Console) -> None:
     """Keep the table up to date; where there is no terminal, print it when the mode or a phase changes."""
     clock = app.clock
     shown: object = None
-    with Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else suppress() as live:
+    with Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else nullcontext() as live:
         while not acting.done():
             snapshot = app.controller.snapshot
             current = (snapshot.state.mode, tuple(vpn.phase for vpn in snapshot.state.vpns.values()))

@@ -14,7 +14,7 @@ from exporter.core.plan import health_manager_runs
 if TYPE_CHECKING:
     from exporter.controller import Controller
     from exporter.core.model import Engine
-    from exporter.executor import Executor
+    from exporter.repairer import Repairer
 
 log = logging.getLogger("mayday")
 
@@ -26,7 +26,7 @@ BODY_LIMIT = 64 * 1024
 class EngineProbe(Protocol):
     """Asks one engine whether it works."""
 
-    async def __call__(self, engine: Engine, address: str) -> bool:
+    async def __call__(self, engine: Engine, address: str, /) -> bool:
         """True if it does; never raises. `address` is where its VPN is reached."""
 
 
@@ -51,12 +51,11 @@ class HttpEngineProbe:
 class HealthManager:
     """Rounds over all engines."""
 
-    def __init__(self, controller: Controller, executor: Executor, probe: EngineProbe) -> None:
+    def __init__(self, controller: Controller, repairer: Repairer, probe: EngineProbe) -> None:
         self._controller = controller
-        self._executor = executor
+        self._repairer = repairer
         self._probe = probe
         self._book = HealthBook()
-        self._told_paused = False
         self._told_unproven: set[str] = set()
 
     async def check(self) -> float | None:
@@ -65,11 +64,8 @@ class HealthManager:
         if not controller.deciding:
             return None
         if not health_manager_runs(controller.state):
-            if not self._told_paused:
-                self._told_paused = True
-                controller.recorder.paused("Health manager")
+            controller.recorder.paused("Health manager", controller.state)
             return None
-        self._told_paused = False
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def ask(engine: Engine) -> tuple[str, bool]:
@@ -87,7 +83,7 @@ class HealthManager:
         self._warn_unproven(engines, answers)
         limit = controller.settings.engine_health_failures
         targets = replaceable(self._book, controller.state, controller.fleet, limit)
-        await asyncio.gather(*(self._executor.replace_engine(engine) for engine in targets))
+        await asyncio.gather(*(self._repairer.replace_engine(engine) for engine in targets))
         return None
 
     def _warn_unproven(self, engines: list[Engine], answers: dict[str, bool]) -> None:

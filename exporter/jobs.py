@@ -101,18 +101,17 @@ class Jobs:
         if key in self._running and in_s <= 0:
             self._again.add(key)
             return
-        job_id = key if work is not Work.STABILIZATION else f"{key}@{self._clock.mono() + in_s:.3f}"
         due = self._at(in_s)
-        known = self._scheduler.get_job(job_id)
+        known = self._scheduler.get_job(key)
         if known is not None and (key in self._tries or known.next_run_time <= due):
             # It is due earlier already, or backs off after a failure: asking again does not hurry a retry.
             return
-        self._schedule(work, vpn, job_id, due)
+        self._schedule(work, vpn, key, due)
 
-    def _schedule(self, work: Work, vpn: str | None, job_id: str, due: datetime) -> None:
+    def _schedule(self, work: Work, vpn: str | None, key: str, due: datetime) -> None:
         if not self._closing:
             self._scheduler.add_job(
-                self._run, DateTrigger(due, timezone=UTC), args=(work, vpn), id=job_id, name=work, replace_existing=True
+                self._run, DateTrigger(due, timezone=UTC), args=(work, vpn), id=key, name=work, replace_existing=True
             )
 
     def start(self) -> None:

@@ -48,10 +48,12 @@ def connect(path: Path | None, migrations: Sequence[str] = MIGRATIONS) -> sqlite
             connection.execute("PRAGMA synchronous=NORMAL")
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
-                raise sqlite3.DatabaseError(f"quick_check: {found}")
+                raise sqlite3.DatabaseError(f"quick_check: {found}")  # noqa: TRY301 - as SQLite itself would
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > len(migrations):
-            raise NewerSchemaError(f"schema version {version}, this Mayday knows {len(migrations)}")
+            raise NewerSchemaError(  # noqa: TRY301 - the connection is closed below
+                f"schema version {version}, this Mayday knows {len(migrations)}"
+            )
         for number, script in enumerate(migrations[version:], start=version + 1):
             connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT;")
     except BaseException:

@@ -1,4 +1,4 @@
-"""Gathers facts: follows Docker's event stream, re-reads after every gap, audits slowly, polls while the stream is down.
+"""Gathers facts: follows Docker's event stream, re-reads after every gap, audits slowly, polls without a stream.
 
 An event is a hint to read again. The one event that is a fact by itself is `destroy`: Docker never gives an id twice.
 """

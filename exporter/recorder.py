@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from exporter.core.model import Mode, Phase
 from exporter.core.record import Kind, Record
-from exporter.core.state import ModeChange, PhaseChange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.clock import Clock
+    from exporter.core.state import FleetState, ModeChange, PhaseChange
     from exporter.metrics import Metrics
 
 log = logging.getLogger("mayday")
@@ -35,6 +35,7 @@ class Recorder:
         self.metrics = metrics
         self._history = history
         self._clock = clock
+        self._paused: dict[str, Mode] = {}
 
     def phase_changed(self, change: PhaseChange, signals: Mapping[str, object]) -> None:
         """A VPN entered a phase."""
@@ -46,6 +47,8 @@ class Recorder:
 
     def mode_changed(self, change: ModeChange, engines: Mapping[str, int], *, acting: bool) -> None:
         """The fleet entered a mode. `engines` are the present numbers by VPN."""
+        if change.after is Mode.NORMAL:
+            self._paused.clear()
         details: dict[str, object] = {
             "before": change.before,
             "after": change.after,
@@ -118,9 +121,11 @@ class Recorder:
         log.log(level, "%s", message)
         self._append(Kind.LIFE, reason, message, None, {})
 
-    def paused(self, service: str) -> None:
-        """A service does nothing while the mode is not normal; told once per emergency by the caller."""
-        log.info("%s is paused during emergency", service)
+    def paused(self, service: str, state: FleetState) -> None:
+        """A service does nothing in the present mode; told once, however often it is asked to work meanwhile."""
+        if self._paused.get(service) != state.mode:
+            log.info("%s is paused during %s", service, state.mode)
+        self._paused[service] = state.mode
 
     def _append(self, kind: Kind, reason: str, message: str, vpn: str | None, details: Mapping[str, object]) -> None:
         self._history.append(Record(self._clock.wall(), kind, reason, message, vpn, details))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,8 @@ from exporter.core.model import ContainerState
 from exporter.core.plan import health_manager_runs, may_create_on
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from exporter.core.model import Engine, Fleet
     from exporter.core.state import FleetState
 
@@ -25,7 +26,7 @@ class HealthBook:
 
 
 def askable(state: FleetState, fleet: Fleet) -> list[Engine]:
-    """The engines that can be asked at all: those running on a VPN in phase healthy, with a network and a known port."""
+    """The engines that can be asked: those running on a VPN in phase healthy, with a network and a known port."""
     return [
         engine
         for engine in fleet.engines

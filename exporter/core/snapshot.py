@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.core.model import Mode
+from exporter.core.model import Mode, Phase
+from exporter.core.state import CARRYING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,3 +57,19 @@ class Snapshot:
     def emergency_total_s(self, mono: float) -> float:
         """Seconds spent in emergencies, the present one included."""
         return self.emergency_s + self.emergency_duration_s(mono)
+
+    def emergency_info(self, mono: float) -> dict[str, object]:
+        """The emergency as `/vpn/status` shows it."""
+        emergency = self.state.emergency
+        failed = list(self.state.having(Phase.FAILED)) if emergency else []
+        healthy = list(self.state.having(*CARRYING)) if emergency else []
+        info: dict[str, object] = {
+            "active": emergency is not None,
+            "failed_vpn": failed[0] if failed else None,
+            "healthy_vpn": healthy[0] if healthy else None,
+            "duration_seconds": round(self.emergency_duration_s(mono), 1),
+            "entered_at": emergency.entered.wall.isoformat() if emergency else None,
+        }
+        if len(self.state.vpns) > 2:
+            info |= {"failed_vpns": failed, "healthy_vpns": healthy}
+        return info

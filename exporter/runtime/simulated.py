@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from exporter.core.model import ContainerState
 from exporter.errors import ConflictError, MissingError, RejectedError, RuntimeFailure, UnreachableError
-from exporter.runtime.base import ContainerEvent, EngineSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from exporter.core.model import Container
+    from exporter.runtime.base import ContainerEvent, EngineSpec
     from exporter.runtime.simulated_host import SimulatedHost
 
 T = TypeVar("T")

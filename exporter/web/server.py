@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from exporter.alertmanager import Alert, parse_webhook
-from exporter.core.alerts import Heard
+from exporter.alertmanager import parse_webhook
+from exporter.core.alerts import Alert, Heard
 from exporter.core.record import Kind
 from exporter.errors import BadRequestError, RefusedError
 from exporter.web import views
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from exporter.executor import Executor
     from exporter.journal import Journal
     from exporter.metrics import Metrics
+    from exporter.provisioner import Provisioner
 
 log = logging.getLogger("mayday")
 
@@ -47,6 +48,7 @@ class WebServer:
         settings: Settings,
         controller: Controller,
         executor: Executor,
+        provisioner: Provisioner,
         metrics: Metrics,
         journal: Journal,
         selection: Selection,
@@ -54,6 +56,7 @@ class WebServer:
         self._settings = settings
         self._controller = controller
         self._executor = executor
+        self._provisioner = provisioner
         self._metrics = metrics
         self._journal = journal
         self._selection = selection
@@ -189,7 +192,7 @@ class WebServer:
             raise BadRequestError("vpn is not a text")
         if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
             raise BadRequestError("labels is not an object of texts")
-        place = await self._executor.provision_one(vpn, labels)
+        place = await self._provisioner.provision_one(vpn, labels)
         answer = {"container_name": place.name, "vpn_container": place.vpn, "host": place.vpn, "port": place.port}
         return web.json_response(answer, status=201)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exporter.controller import emergency_info
 from exporter.core.model import ContainerState, Mode, Phase, Verdict
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def vpn_status(snapshot: Snapshot, settings: Settings, mono: float) -> dict[str,
     }
     for index, name in enumerate(settings.policy.vpns, start=1):
         body[f"vpn{index}"] = _vpn(snapshot, name, mono)
-    body["emergency_mode"] = emergency_info(snapshot, mono)
+    body["emergency_mode"] = snapshot.emergency_info(mono)
     return body
 
 

@@ -1,0 +1,256 @@
+"""Creates engines: what automatic provisioning asks for, and what somebody asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from exporter.config import Control
+from exporter.controller import Work
+from exporter.core import plan
+from exporter.core.fleet import namespace_of
+from exporter.core.model import Mode
+from exporter.core.plan import ProvisionReason, RemoveReason
+from exporter.errors import BadRequestError, ConflictError, MissingError, RefusedError, RuntimeFailure, UnreachableError
+from exporter.executor import RETRY_S, OvertakenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from exporter.executor import Executor
+    from exporter.runtime.base import EngineSpec
+
+NAME_TRIES = 5
+
+
+class ForwardedPort(Protocol):
+    """Asks a VPN for the port that its provider forwards."""
+
+    async def __call__(self, vpn: str) -> int | None:
+        """The port, None when there is none or nobody answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A name and a port on a VPN that are taken for a creation under way."""
+
+    vpn: str
+    name: str
+    port: int
+
+
+class Provisioner:
+    """Creates engines at free places."""
+
+    def __init__(self, executor: Executor, forwarded_port: ForwardedPort | None = None) -> None:
+        self._executor = executor
+        self._controller = executor.controller
+        self._runtime = executor.runtime
+        self._forwarded_port = forwarded_port
+        self.places: set[Place] = set()
+        """Taken by creations under way."""
+        self._told_dry: set[str] = set()
+
+    async def provision(self) -> float | None:
+        """Create what automatic provisioning asks for; seconds until to try again, None when nothing is left to do."""
+        controller = self._controller
+        if not self._fills():
+            if controller.deciding and controller.state.mode is not Mode.NORMAL:
+                controller.recorder.paused("Autoscaler", controller.state)
+            return None
+        await self._executor.read_again()
+        self._executor.find_overtaken()
+        for vpn in set(controller.overtaken.values()):
+            controller.request(Work.CLEANUP, vpn, 0)
+        fills = self._fills()
+        if not controller.acting:
+            self._tell_dry_fills(fills)
+            return None
+        # Places are taken in the same step as the decision: nobody can decide on the same room meanwhile.
+        taken = [(fill, [self.take_place(fill.vpn) for _ in range(fill.count)]) for fill in fills]
+        results = await asyncio.gather(*(self._fill(fill, places) for fill, places in taken))
+        return None if all(results) else RETRY_S
+
+    def _fills(self) -> list[plan.Fill]:
+        controller = self._controller
+        return plan.fills(controller.state, controller.fleet, controller.policy, self._pending())
+
+    async def _fill(self, fill: plan.Fill, places: Iterable[Place | None]) -> bool:
+        forwarded = await self._ask_forwarded(fill.vpn)
+        creations = []
+        for place in places:
+            if place is not None:
+                creations.append(self.create(place, fill.reason, partial(self.spec, forwarded=forwarded)))
+                forwarded = None
+        return all(await asyncio.gather(*creations))
+
+    async def provision_one(self, vpn: str | None, labels: Mapping[str, str]) -> Place:
+        """Create the engine that somebody asked for.
+
+        Raises:
+            BadRequestError: there is no such VPN.
+            RefusedError: it cannot be created now; says why and for how long.
+        """
+        controller = self._controller
+        if vpn is not None and vpn not in controller.state.vpns:
+            raise BadRequestError(f"there is no VPN '{vpn}'; there are {', '.join(controller.policy.vpns)}")
+        self._executor.require_acting()
+        mono = controller.clock.mono()
+        chosen = plan.choose_vpn(controller.state, controller.fleet, controller.policy, self._pending(), mono, vpn)
+        place = self.take_place(chosen) if isinstance(chosen, str) else None
+        if isinstance(chosen, plan.Refusal):
+            controller.recorder.refused(chosen.code, chosen.message, vpn)
+            raise RefusedError(chosen.message, code=chosen.code, retry_after_s=chosen.retry_after_s)
+        if place is None:
+            raise RefusedError(f"no free engine port left on '{chosen}'", code="no_free_port")
+        done = await self.create(
+            place, ProvisionReason.REQUESTED, partial(self.spec, explicit=True, extra_labels=labels)
+        )
+        if not done:
+            raise RefusedError(
+                f"engine '{place.name}' could not be created on '{place.vpn}'; see /history",
+                code="failed",
+                retry_after_s=5,
+            )
+        return place
+
+    async def create(self, place: Place, reason: ProvisionReason, spec: Callable[[Place], EngineSpec]) -> bool:
+        """Create and start one engine at its place; undo it if the VPN's phase changed meanwhile."""
+        controller = self._controller
+        since = controller.state.vpns[place.vpn].since
+        created: str | None = None
+        namespace = namespace_of(controller.facts.vpn(place.vpn))
+
+        def guard() -> None:
+            vpn = controller.state.vpns[place.vpn]
+            if not controller.acting or not plan.may_create_on(controller.state, place.vpn) or vpn.since != since:
+                raise OvertakenError
+
+        try:
+            created, place = await self._create_free(guard, place, spec)
+            await self._executor.call(guard, lambda: self._runtime.start(created or ""))
+            guard()
+        except OvertakenError:
+            result, note = "undone", "the VPN left phase healthy meanwhile"
+        except RuntimeFailure as error:
+            result, note = "error", str(error)
+            if isinstance(error, UnreachableError) and created is None:
+                self._executor.unsure[place.name] = place.vpn
+            self._executor.after(error)
+        else:
+            result, note = "ok", ""
+        if created is not None:
+            asked_at = controller.clock.mono()
+            self._executor.note_started(created, place.vpn, namespace)
+            if result != "ok":
+                await self._undo(created, place)
+            else:
+                await self._read_created(created, asked_at)
+        # The place is taken until the fleet shows the engine as it is now, or shows that there is none.
+        self.places = {taken for taken in self.places if taken.name != place.name}
+        if result != "undone" or created is not None:
+            controller.recorder.provisioned(place.vpn, place.name, reason, result, note)
+        controller.evaluate()
+        return result != "error"
+
+    async def _create_free(
+        self, guard: Callable[[], None], place: Place, spec: Callable[[Place], EngineSpec]
+    ) -> tuple[str, Place]:
+        """Create under the place's name, or the next free one if somebody else took it meanwhile."""
+        for _ in range(NAME_TRIES):
+            current = place
+            try:
+                wanted = replace(spec(current), name=current.name)
+                return await self._executor.call(guard, lambda: self._runtime.create(wanted)), current  # noqa: B023 - awaited here
+            except ConflictError:
+                facts = self._controller.facts
+                facts.names |= {current.name}
+                place = replace(current, name=self._free_name())
+                self.places = (self.places - {current}) | {place}
+        raise ConflictError(f"no free name for an engine after {NAME_TRIES} tries, the last was '{place.name}'")
+
+    async def _read_created(self, container_id: str, asked_at: float) -> None:
+        controller = self._controller
+        try:
+            container = await self._runtime.inspect(container_id)
+        except RuntimeFailure as error:
+            self._executor.after(error)
+            return
+        if container is not None:
+            controller.facts.take_one(container, asked_at, controller.clock.now())
+
+    async def _undo(self, container_id: str, place: Place) -> None:
+        """Remove what should not have been created; if that fails now, cleanup goes on trying."""
+        controller = self._controller
+        controller.overtaken[container_id] = place.vpn
+        try:
+            await self._executor.call(lambda: None, lambda: self._runtime.remove(container_id))
+        except MissingError:
+            pass
+        except RuntimeFailure as error:
+            self._executor.after(error)
+            controller.request(Work.CLEANUP, place.vpn, RETRY_S)
+            return
+        controller.overtaken.pop(container_id, None)
+        controller.facts.gone(container_id, controller.clock.mono())
+        controller.recorder.removed(place.vpn, place.name, RemoveReason.OVERTAKEN, "ok")
+
+    def spec(
+        self,
+        place: Place,
+        *,
+        explicit: bool = False,
+        forwarded: int | None = None,
+        extra_labels: Mapping[str, str] | None = None,
+    ) -> EngineSpec:
+        controller = self._controller
+        vpn = controller.facts.vpn(place.vpn)
+        if vpn is None:
+            raise OvertakenError
+        return controller.settings.template.render(
+            name=place.name,
+            vpn=place.vpn,
+            network=vpn.id,
+            http_port=place.port,
+            label=controller.settings.label,
+            explicit=explicit,
+            forwarded_port=forwarded,
+            extra_labels=extra_labels,
+        )
+
+    def take_place(self, vpn: str) -> Place | None:
+        controller = self._controller
+        taken = [place.port for place in self.places if place.vpn == vpn]
+        ports = plan.free_ports(controller.fleet, controller.policy, vpn, taken)
+        if not ports:
+            return None
+        place = Place(vpn, self._free_name(), ports[0])
+        self.places.add(place)
+        return place
+
+    def _free_name(self) -> str:
+        controller = self._controller
+        taken = controller.facts.names | {e.name for e in controller.fleet.engines} | {p.name for p in self.places}
+        return controller.settings.template.free_name(taken | self._executor.unsure.keys())
+
+    def _pending(self) -> Counter[str]:
+        shown = {engine.name for engine in self._controller.fleet.engines}
+        return Counter(place.vpn for place in self.places if place.name not in shown)
+
+    async def _ask_forwarded(self, vpn: str) -> int | None:
+        """The VPN's forwarded port, unless an engine has it already."""
+        if self._forwarded_port is None or any(engine.forwarded for engine in self._controller.fleet.on(vpn)):
+            return None
+        return await self._forwarded_port(vpn)
+
+    def _tell_dry_fills(self, fills: Iterable[plan.Fill]) -> None:
+        controller = self._controller
+        for fill in fills:
+            key = f"{fill.vpn} {fill.count} {controller.state.vpns[fill.vpn].since.mono}"
+            if controller.settings.control is Control.DRY_RUN and key not in self._told_dry:
+                self._told_dry.add(key)
+                for index in range(fill.count):
+                    controller.recorder.provisioned(fill.vpn, f"(new {index + 1})", fill.reason, "dry_run")

@@ -1,0 +1,127 @@
+"""Repairs orphans, and replaces engines that fail their health check."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from exporter.core import plan
+from exporter.core.fleet import namespace_of
+from exporter.core.model import Orphan
+from exporter.core.plan import ProvisionReason, RemoveReason
+from exporter.errors import MissingError, RuntimeFailure
+from exporter.executor import RETRY_S, OvertakenError
+from exporter.provisioner import Place
+
+if TYPE_CHECKING:
+    from exporter.core.model import Engine
+    from exporter.executor import Executor
+    from exporter.provisioner import Provisioner
+    from exporter.runtime.base import EngineSpec
+
+
+class Repairer:
+    """Gives engines back what they need to work."""
+
+    def __init__(self, executor: Executor, provisioner: Provisioner) -> None:
+        self._executor = executor
+        self._provisioner = provisioner
+        self._controller = executor.controller
+        self._runtime = executor.runtime
+
+    async def repair(self) -> float | None:
+        """Give orphans their network back; seconds until to try again, None when none is left."""
+        controller = self._controller
+        making = {place.name for place in self._provisioner.places}
+        targets = [
+            engine
+            for engine in plan.orphans(controller.state, controller.fleet)
+            if engine.name not in making
+            and engine.id not in self._executor.busy
+            and engine.id not in controller.overtaken
+        ]
+        if not controller.acting:
+            for engine in targets:
+                self._executor.tell_once("repair", engine.id, engine, ProvisionReason.REPAIR)
+            return None
+        results = await asyncio.gather(*(self._repair(engine) for engine in targets))
+        if targets:
+            await self._executor.read_again()
+        return None if all(results) else RETRY_S
+
+    async def _repair(self, engine: Engine) -> bool:
+        controller = self._controller
+        if engine.orphan is Orphan.RECREATE:
+            return await self._make_anew(engine)
+
+        def guard() -> None:
+            if not controller.acting or not plan.may_repair_on(controller.state, engine.vpn):
+                raise OvertakenError
+
+        self._executor.busy.add(engine.id)
+        grace_s = controller.settings.engine_stop_timeout_s
+        namespace = namespace_of(controller.facts.vpn(engine.vpn))
+        try:
+            await self._executor.call(guard, lambda: self._runtime.restart(engine.id, grace_s))
+        except OvertakenError:
+            return True
+        except RuntimeFailure as error:
+            controller.recorder.provisioned(engine.vpn, engine.name, ProvisionReason.REPAIR, "error", str(error))
+            self._executor.after(error)
+            return False
+        finally:
+            self._executor.busy.discard(engine.id)
+        self._executor.note_started(engine.id, engine.vpn, namespace)
+        controller.recorder.provisioned(engine.vpn, engine.name, ProvisionReason.REPAIR, "ok")
+        return True
+
+    async def _make_anew(self, engine: Engine) -> bool:
+        """Remove an orphan whose VPN has another id now, and create its twin from its own configuration."""
+        controller = self._controller
+        try:
+            blueprint = await self._runtime.blueprint(engine.id)
+        except MissingError:
+            return True
+        except RuntimeFailure as error:
+            self._executor.after(error)
+            return False
+        place = Place(engine.vpn, engine.name, engine.port or 0)
+        self._provisioner.places.add(place)
+        gone = await self._executor.remove(
+            engine, RemoveReason.ORPHANED, lambda: plan.may_repair_on(controller.state, engine.vpn)
+        )
+        if not gone or any(known.id == engine.id for known in controller.fleet.engines):
+            self._provisioner.places.discard(place)
+            return gone
+
+        def spec(_place: Place) -> EngineSpec:
+            vpn = controller.facts.vpn(engine.vpn)
+            if vpn is None:
+                raise OvertakenError
+            return replace(blueprint, network=vpn.id)
+
+        return await self._provisioner.create(place, ProvisionReason.REPAIR, spec)
+
+    async def replace_engine(self, engine: Engine) -> bool:
+        """Remove an engine that fails its health check, and create another in its place; False: not done."""
+        controller = self._controller
+
+        def wanted() -> bool:
+            healthy = plan.may_create_on(controller.state, engine.vpn)
+            return healthy and plan.health_manager_runs(controller.state)
+
+        if not controller.acting:
+            self._executor.tell_once("replace", engine.id, engine, ProvisionReason.REPLACE)
+            return False
+        place = self._provisioner.take_place(engine.vpn) if wanted() else None
+        if place is None:
+            return False
+        # The new place is taken before the old one is given up: nobody fills the gap between the two.
+        gone = await self._executor.remove(engine, RemoveReason.UNHEALTHY, wanted)
+        if not gone or any(known.id == engine.id for known in controller.fleet.engines):
+            self._provisioner.places.discard(place)
+            return False
+        spec = partial(self._provisioner.spec, explicit=engine.explicit)
+        return await self._provisioner.create(place, ProvisionReason.REPLACE, spec)
