@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from exporter.core.model import Moment
@@ -21,9 +23,19 @@ class Clock(Protocol):
     def now(self) -> Moment:
         """Both, as one instant."""
 
+    @property
+    def boot(self) -> str:
+        """Names the run of the monotonic clock: readings under one name can be compared, across processes too."""
+
 
 class SystemClock:
     """The clocks of this machine."""
+
+    def __init__(self) -> None:
+        try:
+            self.boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            self.boot = f"process {os.getpid()} {time.time_ns()}"
 
     def mono(self) -> float:
         """Monotonic seconds; the same clock that an asyncio event loop runs on."""

@@ -249,7 +249,7 @@ class Controller:
         Raises:
             ValueError: the document is unusable; nothing was taken over.
         """
-        memory = from_document(document, self.policy, self.clock.now())
+        memory = from_document(document, self.policy, self.clock.now(), self.clock.boot)
         self.state = memory.state
         self._emergency_s = memory.emergency_s
         known = [name for name, vpn in self.state.vpns.items() if vpn.phase is not Phase.UNKNOWN]
@@ -324,7 +324,7 @@ class Controller:
 
     def _save(self) -> None:
         memory = Memory(self.state, self._signals.alerts, self._signals.drills, self._emergency_s)
-        self._memories.save(to_document(memory, self.clock.now()))
+        self._memories.save(to_document(memory, self.clock.now(), self.clock.boot))
 
     # --- the end, and the picture ------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 
-from exporter.core.health import HealthBook, after_round, askable, replaceable
+from exporter.core.health import HealthBook, after_replacing, after_round, askable, known_unhealthy, replaceable
 from exporter.core.plan import health_manager_runs
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class HealthManager:
         if not controller.deciding:
             return None
         if not health_manager_runs(controller.state):
+            # Asking goes on, because relief depends on which engines work; replacing is what is paused.
             controller.recorder.paused("Health manager", controller.state)
-            return None
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def ask(engine: Engine) -> tuple[str, bool]:
@@ -76,13 +76,18 @@ class HealthManager:
 
         engines = askable(controller.state, controller.fleet)
         answers = dict(await asyncio.gather(*(ask(engine) for engine in engines)))
-        for container_id, healthy in answers.items():
-            controller.facts.heard_from(container_id, healthy=healthy)
         self._book = after_round(self._book, controller.fleet, answers)
-        controller.publish()
-        self._warn_unproven(engines, answers)
         limit = controller.settings.engine_health_failures
+        for container_id, answered in answers.items():
+            if answered:
+                controller.facts.heard_from(container_id, healthy=True)
+        for engine in engines:
+            if known_unhealthy(self._book, engine, limit):
+                controller.facts.heard_from(engine.id, healthy=False)
+        controller.evaluate()
+        self._warn_unproven(engines, answers)
         targets = replaceable(self._book, controller.state, controller.fleet, limit)
+        self._book = after_replacing(self._book, targets)
         await asyncio.gather(*(self._repairer.replace_engine(engine) for engine in targets))
         return None
 
@@ -92,7 +97,7 @@ class HealthManager:
         ):
             self._told_unproven.add(vpn)
             log.warning(
-                "no engine on VPN '%s' has ever answered Mayday; none of them is replaced for it. "
+                "no engine on VPN '%s' has ever answered Mayday; one is replaced as a trial, and no other before it answers. "
                 "Check that Mayday shares a Docker network with '%s' and that engines listen on their http_port.",
                 vpn,
                 vpn,

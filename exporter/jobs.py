@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
@@ -30,8 +31,9 @@ JobFunction = Callable[[str | None], Awaitable[float | None]]
 """Does one piece of work (on one VPN, or None); returns in how many seconds it wants to run again, None: when due."""
 
 RETRY_MOST_S = 10.0
-EPOCH = datetime(3000, 1, 1, tzinfo=UTC)
-"""The date that stands for monotonic time 0: later than any wall clock shows, so that the two are told apart."""
+EPOCH = datetime(2200, 1, 1, tzinfo=UTC)
+"""The date that stands for monotonic time 0: later than any wall clock shows, so that the two are told apart, and early
+enough that the seconds since 1970, a float in APScheduler, are exact to a microsecond."""
 
 
 class MonotonicZone(tzinfo):
@@ -47,7 +49,7 @@ class MonotonicZone(tzinfo):
     def fromutc(self, moment: datetime) -> datetime:
         """A date that stands for monotonic time as it is; any other is the wall clock's now, and becomes ours."""
         moment = moment.replace(tzinfo=UTC)
-        return moment if moment >= EPOCH else EPOCH + timedelta(seconds=self._clock.mono())
+        return moment if moment >= EPOCH else EPOCH + timedelta(milliseconds=math.floor(self._clock.mono() * 1000))
 
     def utcoffset(self, _now: datetime | None) -> timedelta:
         """Zero."""
@@ -132,7 +134,9 @@ class Jobs:
             self._scheduler.shutdown(wait=False)
 
     def _at(self, in_s: float) -> datetime:
-        return EPOCH + timedelta(seconds=self._clock.mono() + max(0.0, in_s))
+        """That moment, in whole milliseconds: never early, and far from where a float of such a date is exact."""
+        now = self._clock.mono() * 1000
+        return EPOCH + timedelta(milliseconds=math.ceil(now + in_s * 1000) if in_s > 0 else math.floor(now))
 
     async def _run(self, work: Work, vpn: str | None) -> None:
         key = _key(work, vpn)

@@ -124,15 +124,19 @@ class Provisioner:
         created: str | None = None
         namespace = namespace_of(controller.facts.vpn(place.vpn))
 
+        def not_overtaken() -> None:
+            if not plan.may_create_on(controller.state, place.vpn) or controller.state.vpns[place.vpn].since != since:
+                raise OvertakenError
+
         def guard() -> None:
-            vpn = controller.state.vpns[place.vpn]
-            if not controller.acting or not plan.may_create_on(controller.state, place.vpn) or vpn.since != since:
+            not_overtaken()
+            if not controller.acting:
                 raise OvertakenError
 
         try:
             created, place = await self._create_free(guard, place, spec)
             await self._executor.call(guard, lambda: self._runtime.start(created or ""))
-            guard()
+            not_overtaken()
         except OvertakenError:
             result, note = "undone", "the VPN left phase healthy meanwhile"
         except RuntimeFailure as error:
@@ -186,10 +190,17 @@ class Provisioner:
         """Remove what should not have been created; if that fails now, cleanup goes on trying."""
         controller = self._controller
         controller.overtaken[container_id] = place.vpn
+
+        def guard() -> None:
+            if not controller.acting:
+                raise OvertakenError
+
         try:
-            await self._executor.call(lambda: None, lambda: self._runtime.remove(container_id))
+            await self._executor.call(guard, lambda: self._runtime.remove(container_id))
         except MissingError:
             pass
+        except OvertakenError:
+            return
         except RuntimeFailure as error:
             self._executor.after(error)
             controller.request(Work.CLEANUP, place.vpn, RETRY_S)

@@ -123,5 +123,8 @@ class Repairer:
         if not gone or any(known.id == engine.id for known in controller.fleet.engines):
             self._provisioner.places.discard(place)
             return False
+        if not plan.needs_successor(engine, controller.fleet, controller.policy):
+            self._provisioner.places.discard(place)
+            return True
         spec = partial(self._provisioner.spec, explicit=engine.explicit)
         return await self._provisioner.create(place, ProvisionReason.REPLACE, spec)

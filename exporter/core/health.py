@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from exporter.core.model import ContainerState
 from exporter.core.plan import health_manager_runs, may_create_on
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from exporter.core.model import Engine, Fleet
     from exporter.core.state import FleetState
@@ -23,6 +23,8 @@ class HealthBook:
     """Failures in a row, by container id."""
     proven: frozenset[str] = frozenset()
     """VPNs on which some engine has answered: that Mayday can reach engines there is proven."""
+    tried: frozenset[str] = frozenset()
+    """VPNs on which one engine was replaced although none had ever answered."""
 
 
 def askable(state: FleetState, fleet: Fleet) -> list[Engine]:
@@ -53,14 +55,24 @@ def after_round(book: HealthBook, fleet: Fleet, answers: Mapping[str, bool]) -> 
             failures[engine.id] = book.failures.get(engine.id, 0) + 1
         else:
             failures[engine.id] = book.failures.get(engine.id, 0)
-    return HealthBook(failures, frozenset(proven))
+    return replace(book, failures=failures, proven=frozenset(proven))
+
+
+def known_unhealthy(book: HealthBook, engine: Engine, limit: int) -> bool:
+    """Whether an engine is to be shown, and counted, as unhealthy."""
+    return engine.vpn in book.proven and book.failures.get(engine.id, 0) >= limit
+
+
+def after_replacing(book: HealthBook, engines: Iterable[Engine]) -> HealthBook:
+    """The book after these engines were chosen to be replaced."""
+    return replace(book, tried=book.tried | {engine.vpn for engine in engines})
 
 
 def replaceable(book: HealthBook, state: FleetState, fleet: Fleet, limit: int) -> list[Engine]:
     """The engines to replace now: at most one on each VPN, the one that has failed longest.
 
-    A running engine is replaced only where some engine has answered before: if none ever did, it is Mayday's way to
-    them that is broken, and replacing engines that work would cut their streams for nothing.
+    Where no engine has ever answered, it may be Mayday's way to them that is broken, and replacing engines that work
+    would cut their streams for nothing. There one is replaced, once: if its successor answers, the way is proven.
     """
     if not health_manager_runs(state):
         return []
@@ -69,7 +81,10 @@ def replaceable(book: HealthBook, state: FleetState, fleet: Fleet, limit: int) -
         count = book.failures.get(engine.id, 0)
         if count < limit or engine.orphan is not None or not may_create_on(state, engine.vpn):
             continue
-        if engine.state is ContainerState.RUNNING and engine.vpn not in book.proven:
+        if engine.state is ContainerState.RUNNING and engine.vpn not in book.proven | book.tried:
+            if count < limit * 2:
+                continue
+        elif engine.state is ContainerState.RUNNING and engine.vpn not in book.proven:
             continue
         known = worst.get(engine.vpn)
         if known is None or count > book.failures[known.id]:

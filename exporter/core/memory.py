@@ -1,13 +1,14 @@
 """What must outlive a restart, as a JSON document and back.
 
-Deadlines are written as wall time. Reading one back never makes it longer than its full period, so a wall clock that
-jumped while nobody watched can shorten a stabilization at worst to nothing, and lengthen none.
+Times are written relative to the moment of writing. How long ago that was is read from the monotonic clock, which goes on
+while Mayday is away, so that no jump of the wall clock ends or stretches a stabilization; only after a reboot of the host
+the wall clock has to tell.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.alerts import Alert, Incident, Origin
@@ -30,29 +31,33 @@ class Memory:
     emergency_s: float = 0.0
 
 
-def to_document(memory: Memory, now: Moment) -> dict[str, Any]:
-    """The memory as plain JSON values."""
+def to_document(memory: Memory, now: Moment, boot: str) -> dict[str, Any]:
+    """The memory as plain JSON values; `boot` names the run of the monotonic clock."""
 
-    def wall(mono: float) -> str:
-        return (now.wall + timedelta(seconds=mono - now.mono)).isoformat()
+    def relative(mono: float) -> float:
+        return mono - now.mono
+
+    def moment(at: Moment) -> dict[str, Any]:
+        return {"in_s": relative(at.mono), "wall": at.wall.isoformat()}
 
     emergency = memory.state.emergency
     return {
         "format": FORMAT,
+        "written": {"boot": boot, "mono": now.mono, "wall": now.wall.isoformat()},
         "vpns": {
             name: {
                 "phase": vpn.phase,
-                "since": vpn.since.wall.isoformat(),
+                "since": moment(vpn.since),
                 "reason": vpn.reason,
                 "detail": vpn.detail,
-                "deadline": None if vpn.deadline is None else wall(vpn.deadline),
+                "deadline": None if vpn.deadline is None else relative(vpn.deadline),
             }
             for name, vpn in memory.state.vpns.items()
         },
         "emergency": None
         if emergency is None
         else {
-            "entered": emergency.entered.wall.isoformat(),
+            "entered": moment(emergency.entered),
             "vpn": emergency.vpn,
             "reason": emergency.reason,
             "relief": emergency.relief,
@@ -65,9 +70,9 @@ def to_document(memory: Memory, now: Moment) -> dict[str, Any]:
                 "name": incident.alert.name,
                 "firing": incident.alert.firing,
                 "origin": incident.alert.origin,
-                "since": incident.since.wall.isoformat(),
-                "heard": wall(incident.heard),
-                "expires": wall(incident.expires),
+                "since": moment(incident.since),
+                "heard": relative(incident.heard),
+                "expires": relative(incident.expires),
             }
             for incident in memory.alerts.values()
         ],
@@ -75,8 +80,8 @@ def to_document(memory: Memory, now: Moment) -> dict[str, Any]:
             {
                 "vpn": drill.vpn,
                 "detail": drill.detail,
-                "since": drill.since.wall.isoformat(),
-                "expires": None if drill.expires is None else wall(drill.expires),
+                "since": moment(drill.since),
+                "expires": None if drill.expires is None else relative(drill.expires),
             }
             for drill in memory.drills.values()
         ],
@@ -84,28 +89,33 @@ def to_document(memory: Memory, now: Moment) -> dict[str, Any]:
     }
 
 
-def from_document(document: Mapping[str, Any], policy: Policy, now: Moment) -> Memory:
+def from_document(document: Mapping[str, Any], policy: Policy, now: Moment, boot: str) -> Memory:
     """The memory of an earlier run; VPNs that are configured no longer are dropped, new ones are unknown.
 
     Raises:
         ValueError: the document is not one that `to_document` made.
     """
     try:
-        return _read(document, policy, now)
+        return _read(document, policy, now, boot)
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"the remembered state cannot be read: {error!r}") from error
 
 
-def _read(document: Mapping[str, Any], policy: Policy, now: Moment) -> Memory:
+def _read(document: Mapping[str, Any], policy: Policy, now: Moment, boot: str) -> Memory:
     if document["format"] != FORMAT:
         raise ValueError(f"the remembered state has format {document['format']!r}, not {FORMAT}")
 
-    def moment(text: str) -> Moment:
-        wall = min(_aware(text), now.wall)
-        return Moment(now.mono - (now.wall - wall).total_seconds(), wall)
+    written = document["written"]
+    if written["boot"] == boot:
+        away_s = now.mono - float(written["mono"])
+    else:
+        away_s = max(0.0, (now.wall - _aware(written["wall"])).total_seconds())
 
-    def mono(text: str) -> float:
-        return now.mono + (_aware(text) - now.wall).total_seconds()
+    def mono(relative_s: float) -> float:
+        return now.mono - away_s + float(relative_s)
+
+    def moment(saved: Mapping[str, Any]) -> Moment:
+        return Moment(mono(saved["in_s"]), _aware(saved["wall"]))
 
     vpns = dict(initial_state(policy, now).vpns)
     for name, item in document["vpns"].items():

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from exporter.core.model import Engine, Fleet, Policy
     from exporter.core.state import FleetState
 
+RELIEVED_BY = frozenset({EngineState.WORKING, EngineState.ORPHANED})
+"""Engines that count where a VPN is filled for relief: those that work, and orphans, which are repaired anyway. One
+that does not work does not count, because nobody replaces it during an emergency."""
+
 
 class RemoveReason(StrEnum):
     """Why an engine is removed."""
@@ -98,6 +102,12 @@ def health_manager_runs(state: FleetState) -> bool:
     return state.mode is Mode.NORMAL
 
 
+def needs_successor(engine: Engine, fleet: Fleet, policy: Policy) -> bool:
+    """Whether an engine that is to be removed as unhealthy must be made anew: not where its VPN has enough without it."""
+    others = sum(not other.explicit for other in fleet.on(engine.vpn) if other.id != engine.id)
+    return engine.explicit or others < shares(policy)[engine.vpn]
+
+
 def divide(total: int, names: Iterable[str]) -> dict[str, int]:
     """`total` divided evenly; what remains goes to the first, one each."""
     names = list(names)
@@ -158,7 +168,11 @@ def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str,
         targets = {relief: targets[relief]} if relief is not None else {}
         reason = ProvisionReason.RELIEF
     room = policy.max_replicas - len(fleet.engines) - sum(pending.values())
-    carried = Counter(engine.vpn for engine in fleet.engines if not engine.explicit)
+    carried = Counter(
+        engine.vpn
+        for engine in fleet.engines
+        if not engine.explicit and (engine.vpn != relief or engine.counted_as in RELIEVED_BY)
+    )
     result = []
     for vpn, target in targets.items():
         if not may_create_on(state, vpn):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from exporter.runtime.simulated import SimulatedRuntime, SimulatedStream
     from exporter.runtime.simulated_host import Box, SimulatedHost
 
+LOOKS_EVERY_S = 1.0
+"""How late the oracle may notice a phase, seconds."""
 MANAGED = "orchestrator.managed"
 VPN = "acestream.vpn_container"
 
@@ -42,19 +44,21 @@ class Oracle:
     changes: int = 0
     """Calls that change a container."""
     doubtful: set[str] = field(default_factory=set)
-    """Names of engines of which a creating or starting call got no answer."""
+    """Names of engines whose creation is not finished, or got no answer: they may be undone at any time."""
     phases: dict[str, str] = field(default_factory=dict)
     left_failed: dict[str, float] = field(default_factory=dict)
+    violation: ViolationError | None = None
 
     def tell(self, text: str) -> None:
         """Add to the story."""
         self.story.append(f"{self.host.clock.mono():12.3f}  {text}")
 
     def require(self, holds: bool, claim: str) -> None:  # noqa: FBT001
-        """Stop if a claim is false."""
+        """Stop if a claim is false. A job catches what is raised in it, so the violation is kept as well."""
         if not holds:
             self.tell(f"VIOLATED: {claim}")
-            raise ViolationError(claim)
+            self.violation = self.violation or ViolationError(claim)
+            raise self.violation
 
     def engines(self, vpn: str | None = None) -> list[Box]:
         """The engines on the host, by their labels."""
@@ -75,7 +79,9 @@ class Oracle:
                 self.left_failed[name] = now
             if before == "stabilizing" and after == "healthy":
                 lasted = now - self.left_failed.get(name, -1e9)
-                self.require(lasted >= self.stabilization_s - 1e-6, f"{name} stabilized for only {lasted:.1f} s")
+                self.require(
+                    lasted >= self.stabilization_s - LOOKS_EVERY_S, f"{name} stabilized for only {lasted:.1f} s"
+                )
             self.phases[name] = after
 
     # --- before each call that changes something ---------------------------------------------------------------------
@@ -150,12 +156,17 @@ class AuditedRuntime:
 
     async def create(self, spec: EngineSpec) -> str:
         self._oracle.before_create(spec)
+        self._oracle.doubtful.add(spec.name)
         return await self._change(lambda: self._runtime.create(spec), spec.name)
 
     async def start(self, container_id: str) -> None:
         box = self._oracle.host.boxes.get(container_id)
-        self._oracle.before_change("start", box.labels.get(VPN) if box else None)
+        vpn = box.labels.get(VPN) if box else None
+        self._oracle.before_change("start", vpn)
         await self._change(lambda: self._runtime.start(container_id), box.name if box else "")
+        app = self._oracle.app
+        if box is not None and app is not None and str(app.controller.state.vpns[str(vpn)].phase) == "healthy":
+            self._oracle.doubtful.discard(box.name)
 
     async def stop(self, container_id: str, grace_s: int) -> None:
         self._oracle.before_remove(container_id)

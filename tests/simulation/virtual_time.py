@@ -57,6 +57,7 @@ class VirtualClock:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.offset = timedelta(0)
+        self.boot = "virtual"
 
     def mono(self) -> float:
         """The loop's time."""
@@ -81,8 +82,9 @@ def run_virtual(main: Callable[[VirtualClock], Coroutine[Any, Any, T]]) -> T:
     try:
         return loop.run_until_complete(main(VirtualClock(loop)))
     finally:
-        for task in asyncio.all_tasks(loop):
+        left = asyncio.all_tasks(loop)
+        for task in left:
             task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.run_until_complete(asyncio.sleep(0))
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
         loop.close()
