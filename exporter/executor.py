@@ -45,8 +45,9 @@ class Executor:
         self.runtime = runtime
         self.read_again = read_again
         """Reads the facts anew."""
-        self.unsure: dict[str, str] = {}
-        """Names whose creation got no answer, with their VPN: a container may yet appear under them."""
+        self.unsure: dict[str, tuple[str, float]] = {}
+        """Names whose creation got no answer, with their VPN and until when (monotonic seconds) it counts as if it had
+        been made: a container may yet appear under them."""
         self.busy: set[str] = set()
         """Ids of containers that a call is changing."""
         self._told_dry: set[tuple[str, str]] = set()
@@ -117,7 +118,7 @@ class Executor:
     def find_overtaken(self) -> None:
         """Mark containers that appeared under a name whose creation got no answer."""
         for engine in self.controller.fleet.engines:
-            if self.unsure.get(engine.name) == engine.vpn:
+            if self.unsure.get(engine.name, ("",))[0] == engine.vpn:
                 self.controller.overtaken[engine.id] = engine.vpn
                 del self.unsure[engine.name]
 

@@ -88,7 +88,8 @@ class HealthManager:
         self._warn_unproven(engines, answers)
         targets = replaceable(self._book, controller.state, controller.fleet, limit)
         self._book = after_replacing(self._book, targets)
-        await asyncio.gather(*(self._repairer.replace_engine(engine) for engine in targets))
+        proven = self._book.proven
+        await asyncio.gather(*(self._repairer.replace_engine(e, trial=e.vpn not in proven) for e in targets))
         return None
 
     def _warn_unproven(self, engines: list[Engine], answers: dict[str, bool]) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from exporter.runtime.base import EngineSpec
 
 NAME_TRIES = 5
+UNSURE_TIMEOUTS = 3
+"""For so many of Docker's time-outs a creation that got no answer counts as if it had been made."""
 
 
 class ForwardedPort(Protocol):
@@ -142,7 +144,8 @@ class Provisioner:
         except RuntimeFailure as error:
             result, note = "error", str(error)
             if isinstance(error, UnreachableError) and created is None:
-                self._executor.unsure[place.name] = place.vpn
+                until = controller.clock.mono() + UNSURE_TIMEOUTS * controller.settings.docker_timeout_s
+                self._executor.unsure[place.name] = (place.vpn, until)
             self._executor.after(error)
         else:
             result, note = "ok", ""
@@ -249,7 +252,10 @@ class Provisioner:
 
     def _pending(self) -> Counter[str]:
         shown = {engine.name for engine in self._controller.fleet.engines}
-        return Counter(place.vpn for place in self.places if place.name not in shown)
+        now = self._controller.clock.mono()
+        counted = Counter(place.vpn for place in self.places if place.name not in shown)
+        counted.update(vpn for vpn, until in self._executor.unsure.values() if until > now)
+        return counted
 
     async def _ask_forwarded(self, vpn: str) -> int | None:
         """The VPN's forwarded port, unless an engine has it already."""

@@ -34,6 +34,7 @@ class Repairer:
     async def repair(self) -> float | None:
         """Give orphans their network back; seconds until to try again, None when none is left."""
         controller = self._controller
+        self._executor.find_overtaken()
         making = {place.name for place in self._provisioner.places}
         targets = [
             engine
@@ -104,8 +105,11 @@ class Repairer:
 
         return await self._provisioner.create(place, ProvisionReason.REPAIR, spec)
 
-    async def replace_engine(self, engine: Engine) -> bool:
-        """Remove an engine that fails its health check, and create another in its place; False: not done."""
+    async def replace_engine(self, engine: Engine, *, trial: bool) -> bool:
+        """Remove an engine that fails its health check, and create another in its place if one is needed.
+
+        A `trial` always has a successor: it is made to see whether that one answers. False: not done.
+        """
         controller = self._controller
 
         def wanted() -> bool:
@@ -123,7 +127,7 @@ class Repairer:
         if not gone or any(known.id == engine.id for known in controller.fleet.engines):
             self._provisioner.places.discard(place)
             return False
-        if not plan.needs_successor(engine, controller.fleet, controller.policy):
+        if not trial and not plan.needs_successor(engine, controller.fleet, controller.policy):
             self._provisioner.places.discard(place)
             return True
         spec = partial(self._provisioner.spec, explicit=engine.explicit)

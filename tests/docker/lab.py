@@ -136,7 +136,8 @@ class PrivateDockerd:
         os.kill(self.pid, signal.SIGCONT)
 
     def _end(self, number: int) -> None:
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
+            self._process = None
             return
         os.kill(self._process.pid, signal.SIGCONT)
         self._process.send_signal(number)

@@ -6,7 +6,7 @@ Nothing of the program's rules is used here; each rule is stated anew, in the wo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from exporter.core.model import Container, ContainerState
 from exporter.errors import UnreachableError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from exporter.runtime.base import EngineSpec
     from exporter.runtime.simulated import SimulatedRuntime, SimulatedStream
     from exporter.runtime.simulated_host import Box, SimulatedHost
+
+T = TypeVar("T")
 
 LOOKS_EVERY_S = 1.0
 """How late the oracle may notice a phase, seconds."""
@@ -93,7 +95,7 @@ class Oracle:
         snapshot = self.app.controller.snapshot
         self.require(snapshot.docker_up, f"{operation} while Docker was unreachable (invariant 5)")
         self.require(not snapshot.closing, f"{operation} after the end had begun (invariant 7)")
-        phase = str(snapshot.state.vpns[vpn].phase) if vpn in snapshot.state.vpns else "none"
+        phase = str(snapshot.state.vpns[vpn].phase) if vpn is not None and vpn in snapshot.state.vpns else "none"
         return phase, str(snapshot.state.mode)
 
     def before_create(self, spec: EngineSpec) -> None:
@@ -186,11 +188,11 @@ class AuditedRuntime:
     async def close(self) -> None:
         await self._runtime.close()
 
-    async def _count(self, call: Awaitable[Any]) -> Any:
+    async def _count(self, call: Awaitable[T]) -> T:
         self._oracle.calls += 1
         return await call
 
-    async def _change(self, call: Callable[[], Awaitable[Any]], name: str) -> Any:
+    async def _change(self, call: Callable[[], Awaitable[T]], name: str) -> T:
         self._oracle.changes += 1
         try:
             return await self._count(call())

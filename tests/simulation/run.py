@@ -8,7 +8,8 @@ import sys
 import time
 from functools import partial
 
-from tests.simulation.virtual_time import run_virtual
+from tests.simulation.oracle import Oracle
+from tests.simulation.virtual_time import VirtualClock, run_virtual
 from tests.simulation.world import live
 
 
@@ -44,8 +45,8 @@ def main() -> int:
     return 1 if failed else 0
 
 
-async def _live(seed: int, hours: float, clock: object) -> object:
-    return await live(seed, clock, hours)  # type: ignore[arg-type]
+async def _live(seed: int, hours: float, clock: VirtualClock) -> Oracle:
+    return await live(seed, clock, hours)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Virtual seconds since the loop was made."""
         return self._virtual.now
 
-    def run_in_executor(self, *_args: Any) -> Any:
+    def run_in_executor(self, *_args: Any) -> Any:  # type: ignore[override]  # it takes anything, and refuses it
         """Refused."""
         raise AssertionError("a thread was asked for in virtual time")
 

@@ -1,0 +1,45 @@
+"""A Docker Engine of the tests' own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docker.lab import Lab, PrivateDockerd
+from tests.docker.sidecar import Sidecar
+
+
+@pytest.fixture(scope="session")
+def dockerd() -> Iterator[PrivateDockerd]:
+    """The engine, for the whole session."""
+    if os.geteuid() != 0:
+        raise AssertionError("these tests start a Docker Engine of their own and have to be run as root")
+    # A short path: the sockets in it have names of at most 107 characters.
+    daemon = PrivateDockerd(Path(tempfile.mkdtemp(prefix="mayday-")))
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.destroy()
+
+
+@pytest.fixture
+def lab(dockerd: PrivateDockerd) -> Iterator[Lab]:
+    """No containers before, none after."""
+    lab = Lab(dockerd)
+    lab.purge()
+    yield lab
+    lab.purge()
+    lab.api.close()
+
+
+@pytest.fixture
+def sidecar(lab: Lab, tmp_path: Path) -> Iterator[Sidecar]:
+    """A Mayday to be started on that engine."""
+    sidecar = Sidecar(lab, tmp_path)
+    yield sidecar
+    sidecar.stop()

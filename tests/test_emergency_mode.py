@@ -1,0 +1,423 @@
+"""Emergency mode, from its state to the whole sidecar on a simulated fleet, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.app import App
+from exporter.config import from_environment
+from exporter.core.model import Mode, Phase
+from exporter.errors import RefusedError
+from exporter.runtime.simulated import SimulatedRuntime
+from exporter.runtime.simulated_host import SimulatedHost
+from tests.simulation.virtual_time import VirtualClock, run_virtual
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from exporter.core.model import Engine
+
+
+class Sidecar:
+    """A whole Mayday on a simulated fleet."""
+
+    def __init__(self, clock: VirtualClock, **environment: str) -> None:
+        names = {"GLUETUN_CONTAINER_NAME": "gluetun", "GLUETUN_CONTAINER_NAME_2": "gluetun_2"}
+        self.settings = from_environment({**names, **environment})
+        self.clock = clock
+        self.host = SimulatedHost(clock, random.Random(1))
+        self.runtime = SimulatedRuntime(self.host)
+        for vpn in self.settings.policy.vpns:
+            self.host.add_vpn(vpn)
+        self.app = self.new_app()
+
+    def new_app(self) -> App:
+        async def probe(engine: Engine, _address: str, /) -> bool:
+            return self.host.answers(engine.id)
+
+        return App(
+            self.settings, lambda _s, _c: self.runtime, clock=self.clock, probe=probe, serve=False, threaded=False
+        )
+
+    @property
+    def info(self) -> dict[str, object]:
+        return self.app.controller.get_emergency_mode_info()
+
+    def phase(self, vpn: str) -> Phase:
+        return self.app.controller.state.vpns[vpn].phase
+
+    def counts(self) -> list[int]:
+        return [
+            sum(box.labels.get("acestream.vpn_container") == vpn for box in self.host.boxes.values())
+            for vpn in self.settings.policy.vpns
+        ]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.app.metrics.registry.get_sample_value(name, labels)
+
+
+def play(scenario: Callable[[Sidecar], Awaitable[None]], **environment: str) -> None:
+    """Run a scenario from ten seconds after Mayday's start."""
+
+    async def main(clock: VirtualClock) -> None:
+        sidecar = Sidecar(clock, **environment)
+        async with sidecar.app:
+            await asyncio.sleep(10)
+            await scenario(sidecar)
+
+    run_virtual(main)
+
+
+class TestEmergencyModeState:
+    """The state interface."""
+
+    def test_it_is_inactive_at_first(self) -> None:
+        """No emergency: inactive, no names, duration 0."""
+
+        async def scenario(s: Sidecar) -> None:
+            assert not s.app.controller.is_emergency_mode()
+            assert s.info == {
+                "active": False,
+                "failed_vpn": None,
+                "healthy_vpn": None,
+                "duration_seconds": 0.0,
+                "entered_at": None,
+            }
+
+        play(scenario)
+
+    def test_entering_says_whether_something_changed(self) -> None:
+        """The first entry is True, the same again False; the info names both VPNs and counts the time."""
+
+        async def scenario(s: Sidecar) -> None:
+            assert s.app.controller.enter_emergency_mode("gluetun_2", "gluetun") is True
+            assert s.app.controller.enter_emergency_mode("gluetun_2", "gluetun") is False
+            await asyncio.sleep(30)
+            assert s.info["active"] is True
+            assert (s.info["failed_vpn"], s.info["healthy_vpn"]) == ("gluetun_2", "gluetun")
+            assert s.info["duration_seconds"] == pytest.approx(30.0)
+
+        play(scenario)
+
+    @pytest.mark.parametrize("names", [("gluetun", "gluetun"), ("nobody", "gluetun"), ("gluetun", "nobody")])
+    def test_an_impossible_entry_changes_nothing(self, names: tuple[str, str]) -> None:
+        """A VPN cannot fail and carry on at once, and both have to exist."""
+
+        async def scenario(s: Sidecar) -> None:
+            assert s.app.controller.enter_emergency_mode(*names) is False
+            assert s.app.controller.state.mode is Mode.NORMAL
+
+        play(scenario)
+
+    def test_leaving_takes_a_declaration_back(self) -> None:
+        """Leaving a declared emergency is True and starts the stabilization; leaving again is False."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.app.controller.enter_emergency_mode("gluetun_2", "gluetun")
+            assert s.app.controller.exit_emergency_mode() is True
+            assert s.phase("gluetun_2") is Phase.STABILIZING
+            assert s.app.controller.exit_emergency_mode() is False
+
+        play(scenario)
+
+    def test_a_real_failure_cannot_be_talked_away(self) -> None:
+        """While Docker says unhealthy, leaving is False and the emergency stays."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.host.set_truth("gluetun_2", good=False)
+            await asyncio.sleep(30)
+            assert s.app.controller.exit_emergency_mode() is False
+            assert s.app.controller.is_emergency_mode()
+
+        play(scenario)
+
+
+class TestEmergencyModeIntegration:
+    """Failure, cleanup and recovery of a whole fleet."""
+
+    def test_five_and_five_to_five_and_none_and_back(self, caplog: pytest.LogCaptureFixture) -> None:
+        """One VPN fails: its engines go, the others stay; it recovers: 120 s later it has its share again."""
+
+        async def scenario(s: Sidecar) -> None:
+            assert s.counts() == [5, 5]
+            kept = {box.id for box in s.host.boxes.values() if box.labels.get("acestream.vpn_container") == "gluetun"}
+            s.host.set_truth("gluetun_2", good=False)
+            await asyncio.sleep(30)
+            assert s.counts() == [5, 0]
+            assert s.info["failed_vpn"] == "gluetun_2"
+            await asyncio.sleep(100)
+            s.host.set_truth("gluetun_2", good=True)
+            await asyncio.sleep(10)
+            assert not s.app.controller.is_emergency_mode()
+            assert s.phase("gluetun_2") is Phase.STABILIZING
+            await asyncio.sleep(100)
+            assert s.counts() == [5, 0], "engines came before the stabilization had ended"
+            await asyncio.sleep(30)
+            assert s.counts() == [5, 5]
+            assert kept <= s.host.boxes.keys(), "failover touched the healthy VPN's engines"
+            assert s.metric("mayday_emergency_mode_entries_total", vpn="gluetun_2", reason="docker_unhealthy") == 1
+            assert s.metric("mayday_failover_cleanup_seconds_count") == 1
+            assert s.metric("mayday_capacity_restore_seconds_count") == 1
+
+        with caplog.at_level(logging.INFO, "mayday"):
+            play(scenario)
+        lines = [record.getMessage() for record in caplog.records]
+        entry = lines.index("⚠️  ENTERING EMERGENCY MODE ⚠️")
+        assert lines[entry + 1 : entry + 6] == [
+            "Failed VPN: gluetun_2",
+            "Healthy VPN: gluetun",
+            "System will operate with reduced capacity on single VPN until recovery",
+            "Removing 5 engines from failed VPN 'gluetun_2'",
+            "Emergency mode active: operating with 5 engines on 'gluetun'",
+        ]
+        leaving = lines.index("✅ EXITING EMERGENCY MODE ✅")
+        assert lines[leaving + 1].startswith("VPN 'gluetun_2' has recovered after ")
+        assert lines[leaving + 2] == "System will restore full capacity and resume normal operations"
+        assert sum(line == "Health manager is paused during emergency" for line in lines) == 1
+        assert sum(line == "Autoscaler is paused during emergency" for line in lines) == 1
+
+    def test_both_fail_and_recover_in_either_order(self) -> None:
+        """When the last VPN fails too nothing more is removed; the first to recover makes it an emergency again."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.host.kill("gluetun_2")
+            await asyncio.sleep(5)
+            s.host.kill("gluetun")
+            await asyncio.sleep(60)
+            assert s.app.controller.state.mode is Mode.OUTAGE
+            assert s.counts() == [5, 0]
+            s.host.start(s.host.find("gluetun"))
+            await asyncio.sleep(30)
+            assert (s.info["failed_vpn"], s.info["healthy_vpn"]) == ("gluetun_2", "gluetun")
+            s.host.start(s.host.find("gluetun_2"))
+            await asyncio.sleep(300)
+            assert s.counts() == [5, 5]
+            assert all(s.host.connected(box) for box in s.host.boxes.values() if box.network), "orphans were left"
+
+        play(scenario)
+
+    def test_a_swap_ends_with_the_right_one_failed(self) -> None:
+        """The failed VPN recovers while the other fails."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.host.pause("gluetun_2")
+            await asyncio.sleep(5)
+            s.host.unpause("gluetun_2")
+            s.host.pause("gluetun")
+            await asyncio.sleep(5)
+            assert (s.info["failed_vpn"], s.info["healthy_vpn"]) == ("gluetun", "gluetun_2")
+
+        play(scenario)
+
+    def test_a_vpn_that_is_down_at_the_start_is_an_emergency(self) -> None:
+        """unknown goes to failed at the first look."""
+
+        async def main(clock: VirtualClock) -> None:
+            s = Sidecar(clock)
+            s.host.add_engine("gluetun_2", 19500, "old", {"orchestrator.managed": "acestream"})
+            s.host.kill("gluetun_2")
+            async with s.app:
+                await asyncio.sleep(5)
+                assert s.info["failed_vpn"] == "gluetun_2"
+                assert s.counts()[1] == 0
+
+        run_virtual(main)
+
+    def test_engines_that_come_back_are_swept_again(self) -> None:
+        """While the emergency lasts nothing stays on the failed VPN."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.host.set_truth("gluetun_2", good=False)
+            await asyncio.sleep(30)
+            s.host.add_engine("gluetun_2", 19777, "by-hand", {"orchestrator.managed": "acestream"})
+            await asyncio.sleep(5)
+            assert s.counts() == [5, 0]
+
+        play(scenario)
+
+    def test_a_wall_clock_that_jumps_neither_ends_nor_stretches_a_stabilization(self) -> None:
+        """Durations are monotonic."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.host.pause("gluetun_2")
+            await asyncio.sleep(5)
+            s.host.unpause("gluetun_2")
+            await asyncio.sleep(1)
+            s.clock.jump(7200)
+            await asyncio.sleep(60)
+            assert s.phase("gluetun_2") is Phase.STABILIZING
+            s.clock.jump(-14400)
+            await asyncio.sleep(61)
+            assert s.phase("gluetun_2") is Phase.HEALTHY
+
+        play(scenario)
+
+    def test_a_restart_of_mayday_changes_nothing(self, tmp_path: Any) -> None:
+        """The emergency keeps the time of its entry, the stabilization what is left of it, and nothing is touched."""
+
+        async def main(clock: VirtualClock) -> None:
+            s = Sidecar(clock, STATE_DIR=str(tmp_path))
+            async with s.app:
+                await asyncio.sleep(10)
+                s.host.set_truth("gluetun_2", good=False)
+                await asyncio.sleep(40)
+                entered = s.info["entered_at"]
+            s.app = s.new_app()
+            async with s.app:
+                await asyncio.sleep(20)
+                assert s.info["entered_at"] == entered
+                assert s.metric("mayday_emergency_mode_entries_total", vpn="gluetun_2", reason="docker_unhealthy") == 0
+                s.host.set_truth("gluetun_2", good=True)
+                await asyncio.sleep(60)
+            s.app = s.new_app()
+            async with s.app:
+                await asyncio.sleep(30)
+                assert s.phase("gluetun_2") is Phase.STABILIZING
+                await asyncio.sleep(60)
+                assert s.phase("gluetun_2") is Phase.HEALTHY
+                assert s.counts() == [5, 5]
+
+        run_virtual(main)
+
+    def test_while_docker_is_away_nothing_changes(self) -> None:
+        """A VPN that fails while Docker is unreachable is seen only after it is back."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.runtime.daemon_down()
+            s.host.set_truth("gluetun_2", good=False)
+            await asyncio.sleep(120)
+            assert s.app.controller.state.mode is Mode.NORMAL
+            assert s.counts() == [5, 5]
+            assert not s.app.controller.snapshot.ready
+            s.runtime.daemon_up()
+            await asyncio.sleep(10)
+            assert s.info["failed_vpn"] == "gluetun_2"
+            assert s.counts() == [5, 0]
+
+        play(scenario)
+
+    @pytest.mark.parametrize("control", ["dry-run", "off"])
+    def test_without_control_nothing_is_touched(self, control: str) -> None:
+        """dry-run and off see the emergency and leave every container alone; dry-run counts what it would do."""
+
+        async def main(clock: VirtualClock) -> None:
+            s = Sidecar(clock, CONTROL=control)
+            for index in range(3):
+                s.host.add_engine("gluetun_2", 19500 + index, f"old-{index}", {"orchestrator.managed": "acestream"})
+            async with s.app:
+                await asyncio.sleep(10)
+                s.host.set_truth("gluetun_2", good=False)
+                await asyncio.sleep(300)
+                assert s.app.controller.is_emergency_mode()
+                assert s.counts() == [0, 3]
+                labels = {"vpn": "gluetun_2", "reason": "vpn_failed", "result": "dry_run"}
+                told = s.metric("mayday_engines_removed_total", **labels)
+                assert told == (3 if control == "dry-run" else None)
+
+        run_virtual(main)
+
+    def test_nothing_new_begins_once_the_end_has_begun(self) -> None:
+        """When the host shuts down its VPNs stop too: that is no emergency."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.app.controller.close()
+            s.host.kill("gluetun_2")
+            await asyncio.sleep(60)
+            assert s.app.controller.state.mode is Mode.NORMAL
+            assert s.counts() == [5, 5]
+
+        play(scenario)
+
+
+class TestEmergencyModeProvisioning:
+    """Who is provisioned to, and how much."""
+
+    @pytest.mark.parametrize(("capacity", "expected"), [("reduced", [5, 0]), ("share", [5, 0]), ("full", [10, 0])])
+    def test_the_policy_says_what_reduced_capacity_means(self, capacity: str, expected: list[int]) -> None:
+        """reduced and share keep a share; full moves everything to the VPN that is left."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.host.set_truth("gluetun_2", good=False)
+            await asyncio.sleep(120)
+            assert s.counts() == expected
+
+        play(scenario, EMERGENCY_CAPACITY=capacity)
+
+    def test_reduced_never_means_none(self) -> None:
+        """Where the failed VPN had every engine, the healthy one is filled to its share, whole."""
+
+        async def main(clock: VirtualClock) -> None:
+            s = Sidecar(clock)
+            s.settings = replace(s.settings, autoscale_interval_s=3600.0)
+            s.app = s.new_app()
+            for index in range(5):
+                s.host.add_engine("gluetun_2", 19500 + index, f"old-{index}", {"orchestrator.managed": "acestream"})
+            s.host.kill("gluetun_2")
+            async with s.app:
+                await asyncio.sleep(60)
+                assert s.counts() == [5, 0]
+
+        run_virtual(main)
+
+    def test_an_explicit_engine_goes_to_the_healthy_vpn_and_comes_on_top(self) -> None:
+        """During an emergency a request is served on the VPN that is left, beyond its share."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.host.set_truth("gluetun_2", good=False)
+            await asyncio.sleep(30)
+            place = await s.app.provisioner.provision_one(None, {})
+            assert place.vpn == "gluetun"
+            assert s.counts() == [6, 0]
+
+        play(scenario)
+
+    def test_a_request_is_refused_in_an_outage_and_says_how_long_a_stabilization_takes(self) -> None:
+        """Nobody to provision to is a clear refusal, with the seconds that are left where they are known."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.host.pause("gluetun")
+            s.host.pause("gluetun_2")
+            await asyncio.sleep(5)
+            with pytest.raises(RefusedError) as outage:
+                await s.app.provisioner.provision_one(None, {})
+            assert (outage.value.code, outage.value.retry_after_s) == ("outage", None)
+            s.host.unpause("gluetun")
+            s.host.unpause("gluetun_2")
+            await asyncio.sleep(20)
+            with pytest.raises(RefusedError) as stabilizing:
+                await s.app.provisioner.provision_one(None, {})
+            assert stabilizing.value.code == "stabilizing"
+            assert stabilizing.value.retry_after_s == pytest.approx(100.0, abs=1.0)
+
+        play(scenario)
+
+    def test_the_limit_holds(self) -> None:
+        """MAX_REPLICAS is never exceeded, however many ask at once."""
+
+        async def scenario(s: Sidecar) -> None:
+            asked = [s.app.provisioner.provision_one(None, {}) for _ in range(6)]
+            results = await asyncio.gather(*asked, return_exceptions=True)
+            assert sum(isinstance(result, RefusedError) for result in results) == 4
+            assert sum(s.counts()) == 12
+
+        play(scenario, MAX_REPLICAS="12")
+
+    def test_a_creation_that_a_failure_overtook_is_undone(self) -> None:
+        """A VPN fails between creation and start: no engine of that creation remains."""
+
+        async def main(clock: VirtualClock) -> None:
+            s = Sidecar(clock, MIN_REPLICAS="4")
+            s.runtime.faults.slow = 20.0
+            async with s.app:
+                await asyncio.sleep(1.0)
+                s.host.pause("gluetun_2")
+                await asyncio.sleep(60)
+                assert s.counts()[1] == 0
+
+        run_virtual(main)
