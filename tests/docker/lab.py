@@ -90,6 +90,7 @@ class PrivateDockerd:
         """Start the daemon and wait until it answers."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "pid").unlink(missing_ok=True)
+        (self.directory / "daemon.json").write_text("{}")
         arguments = [
             "dockerd",
             f"--host={self.url}",
@@ -97,7 +98,7 @@ class PrivateDockerd:
             f"--exec-root={self.directory / 'exec'}",
             f"--pidfile={self.directory / 'pid'}",
             f"--bip={self._network}",
-            "--config-file=/dev/null",
+            f"--config-file={self.directory / 'daemon.json'}",
             *(["--live-restore"] if self._live_restore else []),
         ]
         with (self.directory / "log").open("ab") as log:
