@@ -4,7 +4,7 @@ PORT ?= 8000
 SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test lint types unit simulate test-docker stack-test stack bench soak mutants format lock dashboards clean
+.PHONY: help setup setup-test demo test lint types unit simulate test-docker bench format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -35,9 +35,6 @@ simulate: setup-test ## run the simulation on SEEDS seeds, from SEED on
 
 test-docker: setup-test ## tests on a real Docker Engine of their own
 	@scripts/test.sh docker
-
-stack-test: setup-test ## tests with real Prometheus and Alertmanager
-	@scripts/test.sh stack
 
 bench: setup-test ## measure failover on a real Docker Engine, beside the bare engine
 	@.venv/bin/python -m benchmarks.failover

@@ -75,7 +75,7 @@ def parse_webhook(body: bytes, selection: Selection) -> list[Alert | Ignored]:
     if not isinstance(message, dict):
         raise BadRequestError("the body is not a JSON object")
     version = message.get("version")
-    if version not in {"4", "1"}:
+    if version not in ("4", "1"):  # a tuple: what was sent may not be hashable
         raise BadRequestError('the field version is neither "4" (Alertmanager) nor "1" (Grafana)')
     items = message.get("alerts")
     if not isinstance(items, list) or len(items) > ALERTS_LIMIT:
@@ -89,7 +89,7 @@ def _alert(item: Any, index: int, origin: Origin, selection: Selection) -> Alert
     if not isinstance(item, dict):
         raise BadRequestError(f"{where} is not an object")
     status = item.get("status")
-    if status not in {"firing", "resolved"}:
+    if status not in ("firing", "resolved"):
         raise BadRequestError(f"{where}.status is neither firing nor resolved")
     labels = _labels(item.get("labels"), where)
     starts_at = _time(item.get("startsAt"), f"{where}.startsAt")

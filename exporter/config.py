@@ -90,7 +90,6 @@ class Settings:
     alert_expiry_s: float = DEFAULT_ALERT_EXPIRY_S
     state_dir: Path | None = None
     history_days: int = 30
-    web_config_file: Path | None = None
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
 
@@ -109,9 +108,7 @@ def from_environment(values: Mapping[str, str]) -> Settings:
     url = env.text("ALERTMANAGER_URL")
     if url and not re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", url):
         env.fault("ALERTMANAGER_URL", "is not an http:// or https:// address without query")
-    state_dir, web_config = env.text("STATE_DIR"), env.text("WEB_CONFIG_FILE")
-    if web_config and not Path(web_config).is_file():
-        env.fault("WEB_CONFIG_FILE", f"{web_config!r} is not a file")
+    state_dir = env.text("STATE_DIR")
     settings = Settings(
         policy=policy,
         label=ManagedLabel(label_key, label_value),
@@ -140,7 +137,6 @@ def from_environment(values: Mapping[str, str]) -> Settings:
         alert_expiry_s=env.number("ALERT_EXPIRY_S", DEFAULT_ALERT_EXPIRY_S, low=1, high=30 * 86400),
         state_dir=Path(state_dir) if state_dir else None,
         history_days=env.integer("HISTORY_DAYS", 30, low=1, high=3650),
-        web_config_file=Path(web_config) if web_config else None,
         log_level=env.choice("LOG_LEVEL", LogLevel, LogLevel.INFO),
         log_format=env.choice("LOG_FORMAT", LogFormat, LogFormat.TEXT),
     )

@@ -22,6 +22,7 @@ from exporter.core.state import CARRYING, FleetState, ModeChange, PhaseChange, i
 from exporter.errors import BadRequestError
 from exporter.facts import Facts
 from exporter.signalbook import SignalBook
+from exporter.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -35,8 +36,6 @@ log = logging.getLogger("mayday")
 
 DECLARED_S = 3600.0
 """How long `enter_emergency_mode` declares a VPN failed, seconds: a forgotten declaration ends by itself."""
-DETECTION_CREDIBLE_S = 60.0
-"""An event older than this by our clock tells of a clock that differs, not of a slow detection."""
 
 
 class Work(StrEnum):
@@ -55,7 +54,9 @@ class Work(StrEnum):
 class Memories(Protocol):
     """Where the memory is saved."""
 
-    up: bool
+    @property
+    def up(self) -> bool:
+        """Whether it is kept as it should be."""
 
     def save(self, document: Mapping[str, object]) -> None:
         """Keep the newest document; never blocks."""
@@ -85,8 +86,7 @@ class Controller:
         self._alertmanager_up: bool | None = False if settings.alertmanager_url else None
         self._read_at: Moment | None = None
         self._closing = False
-        self._cleanup_since: dict[str, float] = {}
-        self._restore_since: dict[str, float] = {}
+        self._stopwatch = Stopwatch(recorder.metrics, self.policy)
         self.problems: dict[str, str] = {}
         self.snapshot = self._picture(now)
 
@@ -269,7 +269,7 @@ class Controller:
             if self.state is not before:
                 self._save()
             self._ask_for_work(changes, relief_new=_relief(self.state) not in {None, _relief(before)})
-            self._measure(now)
+            self._stopwatch.look(self.state, self.fleet, now)
         self.publish()
 
     def _tell(self, change: PhaseChange | ModeChange, event_at: float | None) -> None:
@@ -281,17 +281,7 @@ class Controller:
             return
         signals = [f"{s.source}: {s.verdict} ({s.reason}: {s.detail})" for s in self._judgements[change.vpn].signals]
         self.recorder.phase_changed(change, {"signals": signals})
-        mono = change.at.mono
-        if change.after is Phase.FAILED:
-            latency = change.at.wall.timestamp() - event_at if event_at is not None else 0.0
-            if 0 <= latency <= DETECTION_CREDIBLE_S and event_at is not None:
-                self.recorder.metrics.detection.observe(latency)
-            self._cleanup_since[change.vpn] = mono
-            self._restore_since.pop(change.vpn, None)
-        else:
-            self._cleanup_since.pop(change.vpn, None)
-        if change.after is Phase.HEALTHY and change.before is Phase.STABILIZING:
-            self._restore_since[change.vpn] = mono
+        self._stopwatch.phase_changed(change, event_at)
 
     def _ask_for_work(self, changes: Iterable[PhaseChange | ModeChange], *, relief_new: bool) -> None:
         now = self.clock.mono()
@@ -308,19 +298,6 @@ class Controller:
             ends.append(expiry)
         if ends:
             self.request(Work.STABILIZATION, None, max(0.0, min(ends) - now))
-
-    def _measure(self, now: Moment) -> None:
-        metrics = self.recorder.metrics
-        for vpn, since in list(self._cleanup_since.items()):
-            if self.state.mode is not Mode.EMERGENCY:
-                continue
-            if not any(self.fleet.on(vpn)):
-                metrics.cleanup.observe(now.mono - since)
-                del self._cleanup_since[vpn]
-        for vpn, since in list(self._restore_since.items()):
-            if sum(not engine.explicit for engine in self.fleet.on(vpn)) >= plan.shares(self.policy)[vpn]:
-                metrics.restore.observe(now.mono - since)
-                del self._restore_since[vpn]
 
     def _save(self) -> None:
         memory = Memory(self.state, self._signals.alerts, self._signals.drills, self._emergency_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import Any
@@ -13,6 +14,8 @@ log = logging.getLogger("mayday")
 ROUTES = ("/v1/portforward", "/v1/openvpn/portforwarded")
 """From v3.41 on, and before it; an unknown route answers 401 or 404 (source of qdm12/gluetun, v3.39.1 to v3.41.1)."""
 BODY_LIMIT = 4096
+REMEMBERED = 64
+"""Addresses whose failure was told, at most: a VPN gets a new one whenever it is made anew."""
 
 
 class GluetunApi:
@@ -22,46 +25,84 @@ class GluetunApi:
         self._session = session
         self._port = port
         self._headers = {"X-API-Key": api_key} if api_key else {}
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._failing: set[str] = set()
+        self._timeout_s = timeout_s
+        self._told: dict[str, None] = {}
 
     async def forwarded_port(self, address: str) -> int | None:
-        """The port that the VPN at this address forwards; None: none, or nobody says."""
-        for route in ROUTES:
-            try:
-                status, body = await self._get(f"http://{address}:{self._port}{route}")
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                self._note(address, f"{type(error).__name__}")
-                return None
-            if status == 200:
-                self._failing.discard(address)
-                return first_port(body)
-            if status not in {401, 404}:
-                self._note(address, f"HTTP {status}")
-                return None
-        self._note(address, "HTTP 401 or 404 on every known route; is GLUETUN_API_KEY right?")
+        """The port that the VPN at this address forwards; None: none, or nobody says. Takes `timeout_s` at most."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                body = await self._ask(address)
+            port = first_port(body)
+        except _NoAnswerError as error:
+            self._note(address, str(error))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            # Only the kind of error: its text may hold what was sent.
+            self._note(address, type(error).__name__)
+        else:
+            self._told.pop(address, None)
+            return port
         return None
+
+    async def _ask(self, address: str) -> bytes:
+        host = f"[{address}]" if ":" in address else address
+        refused = []
+        for route in ROUTES:
+            status, body = await self._get(f"http://{host}:{self._port}{route}")
+            if status == 200:
+                return body
+            refused.append(status)
+            if status not in {401, 404}:
+                break
+        if refused[0] == 401 and refused[-1] in {301, 308, 401}:
+            # Up to v3.41.1 an unknown route answers 401 too, but there is no version in which both are unknown.
+            raise _NoAnswerError("HTTP 401; GLUETUN_API_KEY must be the key of a role that has this route")
+        raise _NoAnswerError("HTTP " + ", then ".join(map(str, refused)))
 
     async def _get(self, url: str) -> tuple[int, bytes]:
         async with self._session.get(
-            url, headers=self._headers, timeout=self._timeout, allow_redirects=False
+            url,
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+            allow_redirects=False,
+            auto_decompress=False,  # a small body may unpack to a huge one; Gluetun sends none packed
         ) as answer:
-            return answer.status, await answer.content.read(BODY_LIMIT)
+            if answer.status != 200:
+                return answer.status, b""
+            body = b""
+            while chunk := await answer.content.read(BODY_LIMIT + 1 - len(body)):
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    raise _NoAnswerError(f"the answer is longer than {BODY_LIMIT} bytes")
+            return answer.status, body
 
     def _note(self, address: str, problem: str) -> None:
-        if address not in self._failing:
-            self._failing.add(address)
-            log.info("the control server of the VPN at %s does not tell its forwarded port: %s", address, problem)
+        if address in self._told:
+            return
+        if len(self._told) >= REMEMBERED:
+            del self._told[next(iter(self._told))]
+        self._told[address] = None
+        log.info("the control server of the VPN at %s does not tell its forwarded port: %s", address, problem)
+
+
+class _NoAnswerError(Exception):
+    """There was an answer, but none to the question. The text is for the log."""
 
 
 def first_port(body: bytes) -> int | None:
-    """The first forwarded port in an answer: `ports` if it is a list with something in it, else `port` above 0."""
+    """The first forwarded port in an answer: `ports` if it is a list with something in it, else `port` above 0.
+
+    Raises:
+        ValueError: the body is none of Gluetun's answers.
+    """
     try:
         value: Any = json.loads(body)
-    except ValueError:
-        return None
-    if not isinstance(value, dict):
-        return None
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict) or not ("port" in value or "ports" in value):
+        raise ValueError("no answer about ports")
     ports = value.get("ports")
-    port = ports[0] if isinstance(ports, list) and ports else value.get("port")
-    return port if isinstance(port, int) and not isinstance(port, bool) and 0 < port < 65536 else None
+    port = ports[0] if isinstance(ports, list) and ports else value.get("port", 0)
+    if type(port) is not int or not 0 <= port < 65536:
+        raise ValueError("no port number")
+    return port or None

@@ -98,7 +98,7 @@ class HealthManager:
         ):
             self._told_unproven.add(vpn)
             log.warning(
-                "no engine on VPN '%s' has ever answered Mayday; one is replaced as a trial, and no other before it answers. "
+                "no engine on VPN '%s' has ever answered Mayday; one is replaced as a trial, no other till it answers. "
                 "Check that Mayday shares a Docker network with '%s' and that engines listen on their http_port.",
                 vpn,
                 vpn,

@@ -43,17 +43,17 @@ def connect(path: Path | None, migrations: Sequence[str] = MIGRATIONS) -> sqlite
     """
     connection = sqlite3.connect(path or ":memory:", timeout=2.0, isolation_level=None, check_same_thread=False)
     try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(migrations):
+            raise NewerSchemaError(  # noqa: TRY301 - the connection is closed below
+                f"schema version {version}, this Mayday knows {len(migrations)}"
+            )
         if path is not None:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise sqlite3.DatabaseError(f"quick_check: {found}")  # noqa: TRY301 - as SQLite itself would
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(migrations):
-            raise NewerSchemaError(  # noqa: TRY301 - the connection is closed below
-                f"schema version {version}, this Mayday knows {len(migrations)}"
-            )
         for number, script in enumerate(migrations[version:], start=version + 1):
             connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT;")
     except BaseException:
@@ -163,7 +163,11 @@ def opened(
     """Open the file; a corrupt one is kept aside under another name and begun anew. Raises as `connect`."""
     try:
         connection = connect(path, migrations)
-        load(connection)
+        try:
+            load(connection)
+        except sqlite3.DatabaseError:
+            connection.close()
+            raise
     except sqlite3.DatabaseError as error:
         if not is_corrupt(error):
             raise

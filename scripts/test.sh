@@ -3,7 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 bin=.venv/bin
-stages=(format lint layers types unit simulation rules docker stack browser)
+stages=(format lint layers types unit simulation docker)
 [ $# -gt 0 ] && stages=("$@")
 
 run_stage() {
@@ -14,10 +14,7 @@ run_stage() {
         types) $bin/mypy ;;
         unit) $bin/python -m pytest tests/unit tests/test_emergency_mode.py ;;
         simulation) $bin/python -m pytest tests/simulation ;;
-        rules) $bin/python -m pytest tests/rules ;;
         docker) $bin/python -m pytest tests/docker ;;
-        stack) $bin/python -m pytest tests/stack ;;
-        browser) $bin/python -m pytest tests/browser ;;
         *) echo "there is no stage '$1'"; return 2 ;;
     esac
 }

@@ -216,7 +216,7 @@ class TestEmergencyModeIntegration:
         play(scenario)
 
     def test_a_vpn_that_is_down_at_the_start_is_an_emergency(self) -> None:
-        """unknown goes to failed at the first look."""
+        """Unknown goes to failed at the first look."""
 
         async def main(clock: VirtualClock) -> None:
             s = Sidecar(clock)
@@ -340,7 +340,7 @@ class TestEmergencyModeProvisioning:
 
     @pytest.mark.parametrize(("capacity", "expected"), [("reduced", [5, 0]), ("share", [5, 0]), ("full", [10, 0])])
     def test_the_policy_says_what_reduced_capacity_means(self, capacity: str, expected: list[int]) -> None:
-        """reduced and share keep a share; full moves everything to the VPN that is left."""
+        """Reduced and share keep a share; full moves everything to the VPN that is left."""
 
         async def scenario(s: Sidecar) -> None:
             s.host.set_truth("gluetun_2", good=False)

@@ -1,8 +1,8 @@
 """What must outlive a restart, as a JSON document and back.
 
-Times are written relative to the moment of writing. How long ago that was is read from the monotonic clock, which goes on
-while Mayday is away, so that no jump of the wall clock ends or stretches a stabilization; only after a reboot of the host
-the wall clock has to tell.
+Times are written relative to the moment of writing. How long ago that was is read from the monotonic clock, which goes
+on while Mayday is away, so that no jump of the wall clock ends or stretches a stabilization; only after a reboot of the
+host the wall clock has to tell.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def health_manager_runs(state: FleetState) -> bool:
 
 
 def needs_successor(engine: Engine, fleet: Fleet, policy: Policy) -> bool:
-    """Whether an engine that is to be removed as unhealthy must be made anew: not where its VPN has enough without it."""
+    """Whether an engine removed as unhealthy must be made anew: not where its VPN has enough without it."""
     others = sum(not other.explicit for other in fleet.on(engine.vpn) if other.id != engine.id)
     return engine.explicit or others < shares(policy)[engine.vpn]
 

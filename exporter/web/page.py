@@ -37,7 +37,8 @@ def page(snapshot: Snapshot, settings: Settings, mono: float) -> str:
 <meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="5"><style>{STYLE}</style></head>
 <body><h1>Mayday</h1><p class="banner {css}" id="mode">{escape(text)}</p>{f"<ul>{items}</ul>" if items else ""}
 <table><thead><tr><th>VPN</th><th>phase</th><th>why</th><th>stabilization left</th>
-<th>engines working / desired</th></tr></thead><tbody>{rows}</tbody></table><p>{links}</p><p><small>version {escape(__version__)}</small></p></body></html>
+<th>engines working / desired</th></tr></thead>
+<tbody>{rows}</tbody></table><p>{links}</p><p><small>version {escape(__version__)}</small></p></body></html>
 """
 
 

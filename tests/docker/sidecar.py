@@ -52,7 +52,7 @@ class Sidecar:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, *, ready: bool = True, **environment: str) -> None:
+    def start(self, **environment: str) -> None:
         """Start it, and wait until it is ready."""
         self.environment |= environment
         offset = self.log.stat().st_size if self.log.exists() else 0
@@ -68,8 +68,7 @@ class Sidecar:
             return match[1] if match else None
 
         self.url = wait_for(address, "mayday listening")
-        if ready:
-            wait_for(lambda: self.get("/-/ready")[0] == 200, "mayday ready")
+        wait_for(lambda: self.get("/-/ready")[0] == 200, "mayday ready")
 
     def stop(self) -> int | None:
         """Stop it as Docker would; returns its exit code."""

@@ -12,6 +12,8 @@ import pytest
 from tests.docker.lab import LABEL, wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.docker.lab import Lab, PrivateDockerd
     from tests.docker.sidecar import Sidecar
 
@@ -51,7 +53,7 @@ def test_whatever_happens_to_a_vpn_container(lab: Lab, sidecar: Sidecar, how: st
     """Killed, stopped, paused, restarted, removed or recreated: its engines go; it comes back: it is filled again."""
     fleet(lab, sidecar)
     api = lab.api
-    act = {
+    act: dict[str, Callable[[], object]] = {
         "kill": lambda: api.kill("gluetun_2"),
         "stop": lambda: api.stop("gluetun_2", timeout=1),
         "pause": lambda: api.pause("gluetun_2"),
@@ -186,7 +188,7 @@ def test_the_daemon_goes_and_comes(dockerd: PrivateDockerd, lab: Lab, sidecar: S
 
 
 def test_the_daemon_is_restarted_in_an_emergency(dockerd: PrivateDockerd, lab: Lab, sidecar: Sidecar) -> None:
-    """All containers die with the daemon; when they are started again the fleet becomes whole, and no VPN is forgotten."""
+    """All containers die with the daemon; when they are started again the fleet becomes whole."""
     fleet(lab, sidecar, MIN_REPLICAS="4")
     lab.fail("gluetun_2")
     sidecar.await_failed("gluetun_2")

@@ -7,10 +7,13 @@ import logging
 import sys
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
-from tests.simulation.oracle import Oracle
 from tests.simulation.virtual_time import VirtualClock, run_virtual
 from tests.simulation.world import live
+
+if TYPE_CHECKING:
+    from tests.simulation.oracle import Oracle
 
 
 def main() -> int:
@@ -33,7 +36,8 @@ def main() -> int:
         except Exception as error:  # noqa: BLE001 - told, with its seed
             failed.append(seed)
             notes = "\n".join(getattr(error, "__notes__", []))
-            print(f"seed {seed} FAILED: {type(error).__name__}: {error}\n{notes if not options.keep_going else ''}")
+            print(f"seed {seed} FAILED: {type(error).__name__}: {error}")
+            print("" if options.keep_going else notes)
             if not options.keep_going:
                 break
         done = seed - options.first + 1

@@ -1,0 +1,381 @@
+"""The rules of the core, as tables of named cases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.core import alerts, plan
+from exporter.core.alerts import Alert, Heard, Origin
+from exporter.core.fleet import ManagedLabel, build_fleet
+from exporter.core.model import (
+    Container,
+    ContainerHealth,
+    ContainerState,
+    Engine,
+    Fleet,
+    Mode,
+    Orphan,
+    Phase,
+    Policy,
+    Reason,
+    Signal,
+    Source,
+    Verdict,
+)
+from exporter.core.signals import Judgement, Sighting, combine, docker_signal, observe
+from exporter.core.state import FleetState, VpnState, step
+from tests.conftest import START, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOW = moment(0)
+LABEL = ManagedLabel("orchestrator.managed", "acestream")
+
+
+def vpn(**changes: Any) -> Container:
+    base = Container("v1", "gluetun", ContainerState.RUNNING, ContainerHealth.HEALTHY, started_at=100.0)
+    return replace(base, **changes)
+
+
+@pytest.mark.parametrize(
+    ("container", "sighting", "expected"),
+    [
+        pytest.param(None, Sighting(), Reason.DOCKER_MISSING, id="missing"),
+        pytest.param(
+            vpn(state=ContainerState.EXITED), Sighting(), Reason.DOCKER_EXITED, id="exited with health healthy"
+        ),
+        pytest.param(
+            vpn(state=ContainerState.PAUSED), Sighting(), Reason.DOCKER_PAUSED, id="paused with health healthy"
+        ),
+        pytest.param(vpn(state=ContainerState.RESTARTING), Sighting(), Reason.DOCKER_RESTARTING, id="restarting"),
+        pytest.param(vpn(state=ContainerState.CREATED), Sighting(), Reason.DOCKER_EXITED, id="created, never started"),
+        pytest.param(vpn(health=ContainerHealth.UNHEALTHY), Sighting(), Reason.DOCKER_UNHEALTHY, id="unhealthy"),
+        pytest.param(vpn(), Sighting(), Reason.DOCKER_HEALTHY, id="healthy"),
+        pytest.param(vpn(health=ContainerHealth.NONE), Sighting(), Reason.DOCKER_HEALTHY, id="no health check"),
+        pytest.param(vpn(health=ContainerHealth.STARTING), Sighting(), None, id="starting for the first time"),
+        pytest.param(
+            vpn(health=ContainerHealth.STARTING),
+            Sighting(seen_healthy=True),
+            Reason.DOCKER_STARTING,
+            id="starting again",
+        ),
+        pytest.param(
+            vpn(health=ContainerHealth.STARTING),
+            Sighting(starting_since=800.0),
+            Reason.DOCKER_START_TIMEOUT,
+            id="too long",
+        ),
+        pytest.param(vpn(), Sighting(frozen=True), None, id="healthy, frozen"),
+        pytest.param(vpn(health=ContainerHealth.UNHEALTHY), Sighting(frozen=True), None, id="unhealthy, frozen"),
+        pytest.param(
+            vpn(state=ContainerState.EXITED), Sighting(frozen=True), Reason.DOCKER_EXITED, id="exited, frozen"
+        ),
+    ],
+)
+def test_what_docker_says_of_a_vpn(container: Container | None, sighting: Sighting, expected: Reason | None) -> None:
+    """State comes before health; starting and frozen say nothing, or too much."""
+    said = docker_signal("gluetun", container, sighting, 120.0, NOW)
+    assert (said.reason if said else None) == expected
+
+
+def test_a_health_freezes_when_its_newest_probe_stays_the_same() -> None:
+    """Three probe periods without a new probe, by the monotonic clock alone; a new probe ends it."""
+    container = vpn(probed_at=50.0, probe_period_s=10.0)
+    seen = observe(Sighting(), container, moment(0))
+    assert not observe(seen, container, moment(30)).frozen
+    frozen = observe(seen, container, moment(31))
+    assert frozen.frozen
+    assert not observe(frozen, replace(container, probed_at=51.0), moment(32)).frozen
+    assert observe(frozen, replace(container, probed_at=None), moment(33)).frozen, "a list call tells nothing of probes"
+
+
+def signal(source: Source, verdict: Verdict, **changes: Any) -> Signal:
+    reason = Reason.DOCKER_HEALTHY if verdict is Verdict.HEALTHY else Reason.ALERT
+    return replace(Signal("gluetun", source, verdict, reason, "", NOW), **changes)
+
+
+D, A, O = Source.DOCKER, Source.ALERTMANAGER, Source.OPERATOR  # noqa: E741 - short in a table
+H, U = Verdict.HEALTHY, Verdict.UNHEALTHY
+
+
+@pytest.mark.parametrize(
+    ("signals", "expected"),
+    [
+        pytest.param([], Verdict.UNKNOWN, id="nobody says anything"),
+        pytest.param([signal(D, H)], Verdict.HEALTHY, id="Docker says healthy"),
+        pytest.param([signal(D, U)], Verdict.UNHEALTHY, id="Docker says unhealthy"),
+        pytest.param([signal(D, H), signal(A, U)], Verdict.UNHEALTHY, id="an alert objects"),
+        pytest.param([signal(D, H), signal(O, U)], Verdict.UNHEALTHY, id="a drill objects"),
+        pytest.param([signal(A, U)], Verdict.UNHEALTHY, id="an alert alone"),
+        pytest.param([signal(A, H)], Verdict.UNKNOWN, id="only Docker can say healthy"),
+        pytest.param([signal(D, H), signal(A, U, expires=1000.0)], Verdict.HEALTHY, id="an alert that has expired"),
+    ],
+)
+def test_the_rule_that_combines_signals(signals: list[Signal], expected: Verdict) -> None:
+    """Unhealthy if any says so; healthy if Docker says so and none objects; otherwise unknown."""
+    assert combine(signals, NOW).verdict is expected
+    assert combine(reversed(signals), NOW) == combine(signals, NOW), "order does not matter"
+
+
+# --- alerts -----------------------------------------------------------------------------------------------------------
+
+
+def alert(
+    *, firing: bool = True, start: float = 0, fingerprint: str = "f", origin: Origin = Origin.ALERTMANAGER
+) -> Alert:
+    return Alert(fingerprint, moment(start).wall, "gluetun", "Probe", firing, origin)
+
+
+def said(*heard: Alert) -> tuple[list[Heard], int]:
+    book: Mapping[str, alerts.Incident] = {}
+    results = []
+    for position, item in enumerate(heard):
+        book, result = alerts.hear(book, item, moment(position), 3600.0)
+        results.append(result)
+    return results, len(alerts.alert_signals(book, "gluetun"))
+
+
+F, R, X = Heard.FIRING, Heard.RESOLVED, Heard.DUPLICATE
+
+
+@pytest.mark.parametrize(
+    ("heard", "results", "in_force"),
+    [
+        pytest.param([alert()], [F], 1, id="fires"),
+        pytest.param([alert(), alert()], [F, X], 1, id="repeat"),
+        pytest.param([alert(), alert(firing=False)], [F, R], 0, id="resolved"),
+        pytest.param([alert(), alert(firing=False), alert()], [F, R, X], 0, id="a late copy of the beginning"),
+        pytest.param([alert(firing=False), alert()], [R, X], 0, id="the end came first"),
+        pytest.param([alert(), alert(firing=False), alert(start=60)], [F, R, F], 1, id="a new incident"),
+        pytest.param([alert(start=60), alert(firing=False)], [F, X], 1, id="the end of an older incident"),
+        pytest.param([alert(), alert(fingerprint="g"), alert(firing=False)], [F, F, R], 1, id="two alerts, one ends"),
+    ],
+)
+def test_repeats_duplicates_and_late_copies(heard: list[Alert], results: list[Heard], in_force: int) -> None:
+    """An incident is a fingerprint and a start; its end outweighs every copy of its beginning."""
+    assert said(*heard) == (results, in_force)
+
+
+def test_an_alert_expires_unless_it_is_repeated() -> None:
+    """A repeat counts as being heard again."""
+    book, _ = alerts.hear({}, alert(), moment(0), 100.0)
+    book, _ = alerts.hear(book, alert(), moment(90), 100.0)
+    assert alerts.prune(book, moment(150))
+    assert not alerts.prune(book, moment(191))
+
+
+def test_alertmanagers_list_corrects_what_was_missed() -> None:
+    """Listed and unknown: fires. Known and not listed: ended. Heard after the question, or Grafana's: stays."""
+    book: Mapping[str, alerts.Incident] = {}
+    for item in (alert(fingerprint="gone"), alert(fingerprint="grafana", origin=Origin.GRAFANA)):
+        book, _ = alerts.hear(book, item, moment(0), 3600.0)
+    book, _ = alerts.hear(book, alert(fingerprint="fresh"), moment(20), 3600.0)
+    book = alerts.synchronise(book, [alert(fingerprint="missed")], moment(10).mono, moment(30), 3600.0)
+    firing = {key for key, incident in book.items() if incident.alert.firing}
+    assert firing == {"grafana", "fresh", "missed"}
+
+
+def test_the_book_is_bounded() -> None:
+    """Ended incidents make room; when all fire, the next is refused and nothing is lost."""
+    book: Mapping[str, alerts.Incident] = {}
+    for number in range(alerts.BOOK_LIMIT):
+        book, _ = alerts.hear(book, alert(fingerprint=str(number)), NOW, 3600.0)
+    full, result = alerts.hear(book, alert(fingerprint="one too many"), NOW, 3600.0)
+    assert (full, result) == (book, Heard.REJECTED)
+    book, _ = alerts.hear(book, alert(fingerprint="7", firing=False), NOW, 3600.0)
+    book, result = alerts.hear(book, alert(fingerprint="now it fits"), NOW, 3600.0)
+    assert (len(book), result) == (alerts.BOOK_LIMIT, Heard.FIRING)
+
+
+# --- fleet ------------------------------------------------------------------------------------------------------------
+
+
+def engine_container(**changes: Any) -> Container:
+    labels = {"orchestrator.managed": "acestream", "acestream.vpn_container": "gluetun", "acestream.http_port": "19000"}
+    base = Container("e1", "acestream-1", ContainerState.RUNNING, labels=labels, network="v1", created_at=150.0)
+    return replace(base, **changes)
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        pytest.param(engine_container(), None, id="created after its VPN's start"),
+        pytest.param(engine_container(created_at=50.0, started_at=120.0), None, id="restarted after it"),
+        pytest.param(engine_container(created_at=50.0, started_at=60.0), Orphan.RESTART, id="its VPN started after it"),
+        pytest.param(engine_container(created_at=50.0), None, id="not known yet"),
+        pytest.param(engine_container(network="dead"), Orphan.RECREATE, id="its VPN has another id"),
+        pytest.param(engine_container(state=ContainerState.CREATED), Orphan.NEVER_STARTED, id="never started"),
+    ],
+)
+def test_which_engine_is_an_orphan(engine: Container, expected: Orphan | None) -> None:
+    """The namespace decides, told by ids and start times."""
+    fleet = build_fleet([vpn(), engine], ["gluetun"], LABEL, {"v1": "gluetun"}, {}, {})
+    assert [item.orphan for item in fleet.engines] == [expected]
+
+
+def test_what_is_no_engine() -> None:
+    """No managed label, no shared network, or the network of a stranger: not ours, never touched."""
+    strangers = [
+        engine_container(id="a", labels={}),
+        engine_container(id="b", network=None),
+        engine_container(id="c", network="stranger", labels={"orchestrator.managed": "acestream"}),
+        engine_container(id="d", labels={"orchestrator.managed": "other", "acestream.vpn_container": "gluetun"}),
+    ]
+    assert build_fleet([vpn(), *strangers], ["gluetun"], LABEL, {"v1": "gluetun"}, {}, {}).engines == ()
+
+
+# --- plan -------------------------------------------------------------------------------------------------------------
+
+
+def fleet_of(**numbers: int) -> Fleet:
+    engines = [
+        Engine(f"{name}-{index}", f"{name}-{index}", name, ContainerState.RUNNING, 19000 + index)
+        for name, count in numbers.items()
+        for index in range(count)
+    ]
+    return Fleet(dict.fromkeys(numbers, None), tuple(engines))
+
+
+def state_of(policy: Policy, *phases: Phase) -> FleetState:
+    return FleetState({name: VpnState(phase, NOW) for name, phase in zip(policy.vpns, phases, strict=True)})
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "expected"), [(10, 2, [5, 5]), (11, 2, [6, 5]), (11, 3, [4, 4, 3]), (0, 2, [0, 0])]
+)
+def test_the_share(total: int, count: int, expected: list[int]) -> None:
+    """Divided evenly, the remainder to the first."""
+    assert list(plan.divide(total, [str(number) for number in range(count)]).values()) == expected
+
+
+def test_only_phase_healthy_is_filled(policy: Policy) -> None:
+    """A stabilizing VPN blocks provisioning to itself alone."""
+    state = state_of(policy, Phase.HEALTHY, Phase.STABILIZING)
+    assert plan.fills(state, fleet_of(gluetun=2, gluetun_2=0), policy, {}) == [
+        plan.Fill("gluetun", 3, plan.ProvisionReason.FILL)
+    ]
+
+
+def test_what_is_under_way_counts(policy: Policy) -> None:
+    """Creations that the fleet does not show yet are not asked for twice."""
+    state = state_of(policy, Phase.HEALTHY, Phase.HEALTHY)
+    assert plan.fills(state, fleet_of(gluetun=2, gluetun_2=5), policy, {"gluetun": 3}) == []
+
+
+def test_the_limit_and_the_ports_bound_a_fill(policy: Policy) -> None:
+    """MAX_REPLICAS counts everything; a VPN is never given more than it has ports."""
+    state = state_of(policy, Phase.HEALTHY, Phase.HEALTHY)
+    tight = replace(policy, max_replicas=10, ports={"gluetun": range(19000, 19002), "gluetun_2": range(19500, 20000)})
+    fills = plan.fills(state, fleet_of(gluetun=0, gluetun_2=0), tight, {})
+    assert [(fill.vpn, fill.count) for fill in fills] == [("gluetun", 2), ("gluetun_2", 5)]
+    assert plan.fills(state, fleet_of(gluetun=1, gluetun_2=9), tight, {}) == []
+
+
+def test_ghosts_exist_in_an_emergency_only(policy: Policy) -> None:
+    """Every engine of the failed VPN, none of the other, and none at all in an outage."""
+    fleet = fleet_of(gluetun=2, gluetun_2=3)
+    emergency = state_of(policy, Phase.HEALTHY, Phase.FAILED)
+    assert {engine.vpn for engine in plan.ghosts(emergency, fleet)} == {"gluetun_2"}
+    assert len(plan.ghosts(emergency, fleet)) == 3
+    assert plan.ghosts(state_of(policy, Phase.FAILED, Phase.FAILED), fleet) == []
+    assert plan.ghosts(state_of(policy, Phase.UNKNOWN, Phase.FAILED), fleet) == []
+
+
+# --- everything that can happen to a few VPNs -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_every_reachable_state(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """From unknown, under every verdict on every VPN and every passing of time, the rules of the contract hold."""
+    names = tuple(f"v{number}" for number in range(count))
+    policy = Policy(names, min_replicas=6, ports={name: range(1, 100) for name in names}, stabilization_s=2.0)
+    verdicts = {
+        H: Judgement(H, signal(D, H)),
+        U: Judgement(U, signal(D, U, reason=Reason.DOCKER_UNHEALTHY)),
+        Verdict.UNKNOWN: Judgement(),
+    }
+    fleet = fleet_of(**dict.fromkeys(names, 2))
+    start = FleetState({name: VpnState(Phase.UNKNOWN, NOW) for name in names})
+
+    def shape(state: FleetState, at: float) -> tuple[object, ...]:
+        return tuple((v.phase, v.stabilization_remaining_s(moment(at).mono)) for v in state.vpns.values())
+
+    seen, todo, steps = {shape(start, 0)}, [(start, 0.0)], 0
+    modes = set()
+    combinations: list[tuple[Verdict, ...]] = [()]
+    for _ in names:
+        combinations = [(*before, verdict) for before in combinations for verdict in verdicts]
+    while todo:
+        state, at = todo.pop()
+        for combination in combinations:
+            for passed in (0.0, 1.0):
+                now = moment(at + passed)
+                judgements = {name: verdicts[v] for name, v in zip(names, combination, strict=True)}
+                after, changes = step(state, judgements, policy, now)
+                steps += 1
+                modes.add(after.mode)
+                check_step(state, after, dict(zip(names, combination, strict=True)), policy, now.mono)
+                assert len(changes) == len({getattr(c, "before", None) and c.vpn + type(c).__name__ for c in changes})
+                assert step(after, judgements, policy, now)[1] == () or policy.stabilization_s == 0, (
+                    "not settled at once"
+                )
+                check_plan(after, fleet, policy)
+                if shape(after, at + passed) not in seen:
+                    seen.add(shape(after, at + passed))
+                    todo.append((after, at + passed))
+    assert modes == set(Mode)
+    with capsys.disabled():
+        print(f"\n{count} VPNs: {len(seen)} states, {steps} steps checked")
+
+
+def check_step(before: FleetState, after: FleetState, said: dict[str, Verdict], policy: Policy, mono: float) -> None:
+    """Each transition is one of the five of the contract."""
+    for name, old in before.vpns.items():
+        new, verdict = after.vpns[name], said[name]
+        if verdict is Verdict.UNKNOWN:
+            assert new is old
+        if verdict is U:
+            assert new.phase is Phase.FAILED
+        if verdict is H:
+            allowed = {
+                Phase.UNKNOWN: {Phase.HEALTHY},
+                Phase.HEALTHY: {Phase.HEALTHY},
+                Phase.FAILED: {Phase.STABILIZING},
+                Phase.STABILIZING: {Phase.STABILIZING if old.stabilization_remaining_s(mono) else Phase.HEALTHY},
+            }
+            assert new.phase in allowed[old.phase]
+    failed = [v for v in after.vpns.values() if v.phase is Phase.FAILED]
+    up = [v for v in after.vpns.values() if v.phase in {Phase.HEALTHY, Phase.STABILIZING}]
+    expected = Mode.OUTAGE if len(failed) == len(after.vpns) else Mode.EMERGENCY if failed and up else Mode.NORMAL
+    assert after.mode is expected
+    assert (after.emergency is not None) == (expected is Mode.EMERGENCY)
+
+
+def check_plan(state: FleetState, fleet: Fleet, policy: Policy) -> None:
+    """Nothing is planned that the contract forbids."""
+    for fill in plan.fills(plan.with_relief(state, fleet), fleet, policy, {}):
+        assert state.vpns[fill.vpn].phase is Phase.HEALTHY
+        assert state.mode is not Mode.OUTAGE
+    for ghost in plan.ghosts(state, fleet):
+        assert state.vpns[ghost.vpn].phase is Phase.FAILED
+        assert state.mode is Mode.EMERGENCY
+    chosen = plan.choose_vpn(state, fleet, policy, {}, NOW.mono)
+    if isinstance(chosen, str):
+        assert state.vpns[chosen].phase is Phase.HEALTHY
+    else:
+        assert not state.having(Phase.HEALTHY)
+
+
+def test_single_mode_knows_no_emergency() -> None:
+    """With one VPN a failure is an outage: nothing is removed, and it stabilizes after recovery."""
+    policy = Policy(("v",), redundant=False, ports={"v": range(1, 9)})
+    state = FleetState({"v": VpnState(Phase.HEALTHY, NOW)}, redundant=False)
+    state, _ = step(state, {"v": Judgement(U, signal(D, U))}, policy, NOW)
+    assert (state.mode, plan.ghosts(state, fleet_of(v=2))) == (Mode.OUTAGE, [])
+    state, _ = step(state, {"v": Judgement(H, signal(D, H))}, policy, NOW)
+    assert state.vpns["v"].phase is Phase.STABILIZING
+    assert NOW.wall == START
