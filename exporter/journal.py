@@ -7,19 +7,21 @@ in memory, says so, and tries the disk again from time to time: it never stops t
 from __future__ import annotations
 
 import asyncio
-import fcntl
+import json
 import logging
-import os
-import sqlite3
+import queue
+import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import Future
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from exporter import journal_file as file
+from exporter.journal_store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from exporter.clock import Clock
@@ -31,12 +33,14 @@ T = TypeVar("T")
 
 PENDING_LIMIT = 20_000
 """Records that wait for the disk at most; beyond it the oldest are dropped, and counted."""
-PRUNE_EVERY = 500
-RETRY_DISK_S = 30.0
 
 
 class Journal:
-    """Memory and history of one Mayday. With `path` None everything stays in memory."""
+    """Memory and history of one Mayday. With `path` None everything stays in memory.
+
+    With `threaded` False everything is done in the caller, for virtual time. `on_state` is called in the event loop
+    with the new `up` each time it changes.
+    """
 
     def __init__(
         self,
@@ -46,206 +50,200 @@ class Journal:
         retention_days: int = 30,
         max_records: int = 100_000,
         threaded: bool = True,
+        on_state: Callable[[bool], None] | None = None,
         migrations: Sequence[str] = file.MIGRATIONS,
     ) -> None:
         self.up = True
         """Whether it is kept as it should be; False: on disk it is not."""
         self.problem: str | None = None
         """What is wrong, and what to do; None: nothing."""
+        self.exclusive = True
+        """False: another Mayday uses the same STATE_DIR. It becomes True if that one ends."""
         self.dropped = 0
-        self._path = path
-        self._clock = clock
-        self._retention = timedelta(days=retention_days)
-        self._max_records = max_records
-        self._migrations = migrations
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="journal") if threaded else None
-        self._connection: sqlite3.Connection | None = None
-        self._lock: IO[str] | None = None
-        self._documents: deque[Mapping[str, object]] = deque(maxlen=1)
-        self._records: deque[Record] = deque()
-        self._written = 0
-        self._retry_at = 0.0
+        """Records that were never written, because too many waited for the disk."""
+        self._store = Store(path, clock, retention_days * 86400.0, max_records, migrations, self._mirror)
+        self._threaded = threaded
+        self._on_state = on_state
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._pending = threading.Lock()
+        """Held for a moment, never over I/O: what is taken together is written together."""
+        self._document: str | None = None
+        self._rows: deque[file.Row] = deque()
         self._drain_scheduled = False
-        self._futures: set[asyncio.Future[None]] = set()
+        self._overflowing = False
+        self._open = self._closed = False
 
     async def open(self) -> None:
         """Open the file; whatever is wrong with it is told in `problem`, never raised."""
-        await self._in_thread(self._open)
+        self._loop = asyncio.get_running_loop()
+        if self._threaded:
+            # A daemon: a disk that hangs for ever must not keep the process from ending.
+            threading.Thread(target=self._work, name="journal", daemon=True).start()
+        self._open = True
+        await self._call(self._store.open)
+        self._schedule()
 
     async def load(self) -> dict[str, Any] | None:
         """The document that was saved last, None when there is none."""
-
-        def read() -> dict[str, Any] | None:
-            return file.load(self._connection) if self._connection else None
-
-        return await self._in_thread(read)
+        return await self._call(self._store.load) if self._usable else None
 
     def save(self, document: Mapping[str, object]) -> None:
         """Keep the newest document."""
-        self._documents.append(document)
+        try:
+            text = json.dumps(dict(document))
+        except (TypeError, ValueError, RecursionError) as error:
+            log.error("the memory cannot be written down, the last one is kept: %s", error)  # noqa: TRY400
+            return
+        with self._pending:
+            self._document = text
         self._schedule()
 
     def append(self, record: Record) -> None:
         """Keep a record."""
-        if len(self._records) >= PENDING_LIMIT:
-            self._records.popleft()
-            self.dropped += 1
-        self._records.append(record)
+        entry = file.row(record)
+        with self._pending:
+            overflow = len(self._rows) >= PENDING_LIMIT
+            if overflow:
+                self._rows.popleft()
+                self.dropped += 1
+            first, self._overflowing = overflow and not self._overflowing, overflow or self._overflowing
+            self._rows.append(entry)
+        if first:
+            log.warning("the disk is too slow: more than %d entries wait, the oldest are dropped", PENDING_LIMIT)
         self._schedule()
 
-    async def query(self, **conditions: Any) -> list[Record]:
-        """History, newest first; conditions as `journal_file.read`."""
-        await self.flush()
-        return await self._in_thread(lambda: file.read(self._connection, **conditions) if self._connection else [])
+    async def query(
+        self,
+        *,
+        vpn: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[Record]:
+        """History, newest first; `before` is the id below which to go on."""
+
+        def read() -> list[Record]:
+            self._drain()
+            return self._store.read(vpn=vpn, kind=kind, since=since, until=until, limit=limit, before=before)
+
+        return await self._call(read) if self._usable else []
 
     async def flush(self) -> None:
         """Wait until everything so far is written, as far as it can be."""
-        await self._in_thread(self._drain)
+        if self._usable:
+            await self._call(self._drain)
 
     async def close(self, timeout_s: float = 2.0) -> None:
         """Write what is left, and close. A disk that hangs is not waited for."""
+        if not self._usable:
+            return
+
+        def end() -> None:
+            self._drain()
+            self._store.close()
+
+        ending = self._call(end)
+        self._closed = True
         try:
             async with asyncio.timeout(timeout_s):
-                await self._in_thread(self._close)
+                await ending
         except TimeoutError:
             log.error("the journal could not be written within %g s; its last entries are lost", timeout_s)  # noqa: TRY400
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._jobs.put(None)
 
-    # --- in the writer thread ----------------------------------------------------------------------------------------
+    # --- in the writer thread (or inline) ----------------------------------------------------------------------------
 
-    def _open(self) -> None:
-        if self._path is None:
-            self._connection = file.connect(None)
-            return
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=self._store.patience())
+            except queue.Empty:
+                job = self._store.housekeep
+            if job is None:
+                return
+            self._guarded(job)
+
+    def _guarded(self, job: Callable[[], None]) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._take_lock(self._path.with_name("mayday.lock"))
-            self._connection = file.opened(self._path, self._clock.wall(), self._say, self._migrations)
-        except file.NewerSchemaError as error:
-            self._fall_back(f"{self._path} is from a newer version ({error}); run that version, or move the file away")
-        except BlockingIOError:
-            self._fall_back(f"another Mayday uses {self._path.parent}; give each a STATE_DIR of its own")
-        except (OSError, sqlite3.Error) as error:
-            self._fall_back(f"{self._path} cannot be used ({error}); check STATE_DIR, its owner, and the space left")
-
-    def _take_lock(self, path: Path) -> None:
-        handle = path.open("a", encoding="utf-8")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BaseException:
-            handle.close()
-            raise
-        self._lock = handle
-
-    def _fall_back(self, problem: str) -> None:
-        self.up = False
-        self.problem = problem
-        log.error("the journal is kept in memory only: %s", problem)
-        self._connection = file.connect(None)
+            job()
+        except Exception:
+            log.exception("the journal's writer failed; it goes on")
 
     def _drain(self) -> None:
-        self._drain_scheduled = False
-        documents, records = _taken(self._documents), _taken(self._records)
-        if not documents and not records:
-            return
-        if self._connection is None:
-            return
-        try:
-            file.write(self._connection, documents, records)
-        except sqlite3.Error as error:
-            self._lost_disk(error, documents, records)
-            return
-        self._written += len(records)
-        if self._written >= PRUNE_EVERY:
-            self._written = 0
-            file.prune(self._connection, (self._clock.wall() - self._retention).timestamp(), self._max_records)
-        if not self.up and self._lock is not None and self._clock.mono() >= self._retry_at:
-            self._try_disk()
+        with self._pending:
+            self._drain_scheduled = self._overflowing = False
+            document, self._document = self._document, None
+            rows = list(self._rows)
+            self._rows.clear()
+        if document is not None or rows:
+            self._store.write(document, rows)
+        self._store.housekeep()
 
-    def _lost_disk(
-        self, error: sqlite3.Error, documents: Sequence[Mapping[str, object]], records: Sequence[Record]
-    ) -> None:
-        """Go on in memory, with what could still be read from the disk, and with what was to be written."""
-        broken, self._connection = self._connection, None
-        kept: list[Record] = []
-        if broken is not None:
-            try:
-                kept = file.read(broken, limit=1000)[::-1]
-            except sqlite3.Error:
-                kept = []
-            broken.close()
-        self._fall_back(f"{self._path} cannot be written ({error}); check the space left and the disk")
-        self._retry_at = self._clock.mono() + RETRY_DISK_S
-        if self._connection is not None:
-            file.write(self._connection, documents, [*kept, *records])
-
-    def _try_disk(self) -> None:
-        """After trouble: write to the disk again, beginning with what was kept in memory meanwhile."""
-        self._retry_at = self._clock.mono() + RETRY_DISK_S
-        if self._path is None or self._connection is None:
+    def _mirror(self) -> None:
+        store = self._store
+        was_up, self.up, self.problem, self.exclusive = self.up, store.up, store.problem, store.exclusive
+        if self.up == was_up or self._on_state is None or self._loop is None:
             return
-        try:
-            disk = file.opened(self._path, self._clock.wall(), self._say, self._migrations)
-            last = file.read(disk, limit=1)
-            fresh = [
-                r for r in file.read(self._connection, limit=self._max_records)[::-1] if not last or r.at > last[0].at
-            ]
-            document = file.load(self._connection)
-            file.write(disk, [document] if document else [], fresh)
-        except (OSError, sqlite3.Error, file.NewerSchemaError):
-            return
-        self._connection.close()
-        self._connection, self.up, self.problem = disk, True, None
-        log.info("the journal is kept on disk again")
-
-    def _close(self) -> None:
-        self._drain()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._lock is not None:
-            self._lock.close()
-
-    def _say(self, message: str) -> None:
-        log.error("%s", message)
+        if self._threaded:
+            with suppress(RuntimeError):  # the loop may have ended before the thread
+                self._loop.call_soon_threadsafe(self._on_state, self.up)
+        else:
+            self._on_state(self.up)
 
     # --- between the loop and the thread -----------------------------------------------------------------------------
 
+    @property
+    def _usable(self) -> bool:
+        return self._open and not self._closed
+
     def _schedule(self) -> None:
-        if self._pool is None:
-            self._drain()
+        if not self._usable:
             return
-        if self._drain_scheduled:
+        if not self._threaded:
+            self._guarded(self._drain)
             return
-        self._drain_scheduled = True
-        try:
-            self._pool.submit(self._drain)
-        except RuntimeError:
-            log.debug("the journal is closed already")
+        with self._pending:
+            if self._drain_scheduled:
+                return
+            self._drain_scheduled = True
+        self._jobs.put(self._drain)
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        if self._pool is None:
-            return call()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+    def _call(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        if not self._threaded:
+            done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            done.set_result(call())
+            return done
+        future: Future[T] = Future()
+
+        def job() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+                future.set_exception(error)
+
+        self._jobs.put(job)
+        return asyncio.wrap_future(future)
 
 
-def _taken(queue: deque[T]) -> list[T]:
-    """Everything in the queue, taken one by one: the event loop may be adding to it."""
-    taken = []
-    while queue:
-        taken.append(queue.popleft())
-    return taken
-
-
-def read_history(path: Path, *, vpn: str | None = None, kind: str | None = None, limit: int = 100) -> list[Record]:
+def read_history(
+    path: Path,
+    *,
+    vpn: str | None = None,
+    kind: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 100,
+    before: int | None = None,
+) -> list[Record]:
     """History from a file that a running Mayday may be writing, newest first.
 
     Raises:
         sqlite3.Error: the file cannot be read.
     """
-    connection = sqlite3.connect(f"file:{os.fspath(path)}?mode=ro", uri=True, timeout=2.0)
-    try:
-        return file.read(connection, vpn=vpn, kind=kind, limit=limit)
-    finally:
-        connection.close()
+    with closing(file.connect_read_only(path)) as connection:
+        return file.read(connection, vpn=vpn, kind=kind, since=since, until=until, limit=limit, before=before)

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from exporter.core.record import Kind, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+Row: TypeAlias = tuple[float, str, str | None, str, str, str]
+"""A record without its id: Unix seconds, kind, VPN, reason, message, details as JSON."""
+Numbered: TypeAlias = tuple[int, float, str, str | None, str, str, str]
+"""A row with its id in front."""
+
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE memory (only INTEGER PRIMARY KEY CHECK (only = 1), document TEXT NOT NULL);
@@ -29,9 +34,20 @@ MIGRATIONS: tuple[str, ...] = (
 )
 """Step n brings a file from version n to n + 1. Steps are only ever added."""
 
+COLUMNS = "id, at, kind, vpn, reason, message, details"
+BUSY_S = 2.0
+PRUNE_BATCH = 1000
+"""Records forgotten in one transaction, so that a write never waits long behind it."""
+WAL_LIMIT = 4_000_000
+"""Bytes that the WAL file keeps at most after a checkpoint."""
+
 
 class NewerSchemaError(Exception):
     """The file was written by a newer Mayday."""
+
+
+class CorruptError(sqlite3.DatabaseError):
+    """The file can be read, but what it holds is no journal."""
 
 
 def connect(path: Path | None, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection:
@@ -41,78 +57,173 @@ def connect(path: Path | None, migrations: Sequence[str] = MIGRATIONS) -> sqlite
         NewerSchemaError: the file is from a newer version; it was not changed.
         sqlite3.DatabaseError: the file is corrupt, or cannot be opened or written.
     """
-    connection = sqlite3.connect(path or ":memory:", timeout=2.0, isolation_level=None, check_same_thread=False)
+    if path is not None and path.exists():
+        # Through a connection that cannot write: merely closing a writing one would already move the WAL into the file.
+        with closing(connect_read_only(path)) as looking:
+            _known_version(looking, migrations)
+    connection = _configured(
+        sqlite3.connect(path or ":memory:", timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    )
     try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(migrations):
-            raise NewerSchemaError(  # noqa: TRY301 - the connection is closed below
-                f"schema version {version}, this Mayday knows {len(migrations)}"
-            )
         if path is not None:
+            # In WAL mode NORMAL survives the process; power loss may cost the last moments, never the file.
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT}")
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
-                raise sqlite3.DatabaseError(f"quick_check: {found}")  # noqa: TRY301 - as SQLite itself would
+                raise CorruptError(f"quick_check: {found}")  # noqa: TRY301 - the connection is closed below
+        version = _known_version(connection, migrations)
         for number, script in enumerate(migrations[version:], start=version + 1):
             connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT;")
+        try:
+            connection.execute(f"SELECT {COLUMNS}, only, document FROM history, memory LIMIT 0")  # noqa: S608 - fixed
+        except sqlite3.OperationalError as error:
+            raise CorruptError(f"not the tables of a journal: {error}") from error
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def set_aside(path: Path, now: datetime) -> Path:
-    """Rename a corrupt file, with its WAL, and return its new name."""
-    kept = path.with_name(f"{path.name}.corrupt-{now:%Y%m%dT%H%M%S%f}")
-    for suffix in ("", "-wal", "-shm"):
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Open for reading alone, also while a Mayday writes, or where nothing can be written at all.
+
+    Raises:
+        sqlite3.Error: the file cannot be opened.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA user_version")
+    except sqlite3.OperationalError:
+        connection.close()
+        wal = path.with_name(path.name + "-wal")
+        if not path.is_file() or (wal.exists() and wal.stat().st_size):
+            raise
+        # A WAL file beside it cannot be made. There is none, so the file alone is the whole truth.
+        connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+    except BaseException:
+        connection.close()
+        raise
+    return _configured(connection)
+
+
+def _configured(connection: sqlite3.Connection) -> sqlite3.Connection:
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    return connection
+
+
+def _known_version(connection: sqlite3.Connection, migrations: Sequence[str]) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(migrations):
+        raise NewerSchemaError(f"schema version {version}, this Mayday knows {len(migrations)}")
+    if version < 0:
+        raise CorruptError(f"schema version {version}")
+    return version
+
+
+def opened(
+    path: Path, now: datetime, say: Callable[[str], None], migrations: Sequence[str] = MIGRATIONS
+) -> sqlite3.Connection:
+    """Open the file; a corrupt one is kept aside under another name and begun anew. Raises as `connect`, or OSError."""
+    try:
+        connection = connect(path, migrations)
+        try:
+            load(connection)
+        except BaseException:
+            # Closed before it is renamed: closed later, it would delete the WAL of the new file by its name.
+            connection.close()
+            raise
+    except sqlite3.DatabaseError as error:
+        if not is_corrupt(error):
+            raise
+        say(set_aside(path, now, error))
+        return connect(path, migrations)
+    return connection
+
+
+def set_aside(path: Path, now: datetime, error: sqlite3.Error) -> str:
+    """Rename a corrupt file, with its WAL; what was done, for people. No connection to it may be open."""
+    kept = path.with_name(f"{path.name}.corrupt-{now:%Y%m%dT%H%M%S%fZ}")
+    for suffix in ("-wal", "-shm", ""):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(kept.with_name(kept.name + suffix))
-    return kept
+    return f"the journal {path} was corrupt ({error}); it is kept as {kept.name}, and a new one is begun"
 
 
 def is_corrupt(error: sqlite3.Error) -> bool:
     """Whether the file's content is at fault, not the disk or its permissions."""
-    text = str(error)
-    return not isinstance(error, sqlite3.OperationalError) or "malformed" in text or "quick_check" in text
+    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, CorruptError) or primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-def write(connection: sqlite3.Connection, documents: Sequence[Mapping[str, object]], records: Sequence[Record]) -> None:
-    """Write the newest document and all records, as one transaction."""
+def row(record: Record) -> Row:
+    """What is written of a record. Never fails: what JSON cannot say is written as its text."""
+    try:
+        details = json.dumps(dict(record.details), default=str)
+    except (TypeError, ValueError, RecursionError):
+        details = json.dumps({"unreadable": f"{record.details!r:.1000}"})
+    vpn = None if record.vpn is None else _clean(record.vpn)
+    return record.at.timestamp(), str(record.kind), vpn, _clean(record.reason), _clean(record.message), details
+
+
+def write(connection: sqlite3.Connection, document: str | None, rows: Sequence[Numbered]) -> None:
+    """Write a document (None: leave the old one) and rows, as one transaction: all, or (when it raises) nothing."""
     with _transaction(connection):
-        if documents:
-            text = json.dumps(documents[-1])
-            connection.execute("INSERT OR REPLACE INTO memory VALUES (1, ?)", (text,))
-        connection.executemany(
-            "INSERT INTO history (at, kind, vpn, reason, message, details) VALUES (?, ?, ?, ?, ?, ?)",
-            [(r.at.timestamp(), r.kind, r.vpn, r.reason, r.message, json.dumps(dict(r.details))) for r in records],
-        )
+        if document is not None:
+            connection.execute("INSERT OR REPLACE INTO memory VALUES (1, ?)", (document,))
+        connection.executemany(f"INSERT INTO history ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608 - fixed
 
 
-def prune(connection: sqlite3.Connection, oldest: float, most: int) -> None:
-    """Forget history from before `oldest` (Unix seconds) and beyond the newest `most` records."""
+def prune(connection: sqlite3.Connection, oldest: float, most: int) -> bool:
+    """Forget a batch from before `oldest` (Unix seconds) or beyond the newest `most`; whether there may be more."""
     with _transaction(connection):
-        connection.execute("DELETE FROM history WHERE at < ?", (oldest,))
-        connection.execute("DELETE FROM history WHERE id <= (SELECT MAX(id) FROM history) - ?", (most,))
+        forgotten = connection.execute(
+            "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE at < ?1 LIMIT ?3) OR id IN "
+            "(SELECT id FROM history WHERE id <= (SELECT id FROM history ORDER BY id DESC LIMIT 1 OFFSET ?2) LIMIT ?3)",
+            (oldest, most, PRUNE_BATCH),
+        ).rowcount
+    return forgotten >= PRUNE_BATCH
 
 
 def load(connection: sqlite3.Connection) -> dict[str, Any] | None:
     """The document that was saved last.
 
     Raises:
-        sqlite3.DatabaseError: it is no JSON object.
+        CorruptError: it is no JSON object.
     """
-    row = connection.execute("SELECT document FROM memory").fetchone()
-    if row is None:
+    found = connection.execute("SELECT CAST(document AS BLOB) FROM memory").fetchone()
+    if found is None:
         return None
     try:
-        document = json.loads(row[0])
-    except ValueError as error:
-        raise sqlite3.DatabaseError(f"malformed document: {error}") from error
+        document = json.loads(found[0].decode())
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(f"malformed document: {error}") from error
     if not isinstance(document, dict):
-        raise sqlite3.DatabaseError("malformed document: no object")
+        raise CorruptError("malformed document: no object")
     return document
+
+
+def newest_id(connection: sqlite3.Connection) -> int:
+    """The highest id ever given, also when its record was forgotten since; 0 before the first."""
+    found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'history'").fetchone()
+    return found[0] if found else 0
+
+
+def salvage(connection: sqlite3.Connection, most: int, after: int = 0) -> tuple[str | None, list[Numbered]]:
+    """Document and newest rows above an id, oldest first, as far as they can be read before something breaks."""
+    document: str | None = None
+    rows: list[Numbered] = []
+    with suppress(sqlite3.Error):
+        loaded = load(connection)
+        document = None if loaded is None else json.dumps(loaded)
+    with suppress(sqlite3.Error):
+        query = f"SELECT {COLUMNS} FROM history WHERE id > ? ORDER BY id DESC LIMIT ?"  # noqa: S608 - fixed
+        for found in connection.execute(query, (after, most)):
+            rows.append(found)  # noqa: PERF402 - what was read before an error is kept
+    return document, rows[::-1]
 
 
 def read(
@@ -125,53 +236,54 @@ def read(
     limit: int = 100,
     before: int | None = None,
 ) -> list[Record]:
-    """History, newest first; `before` is the id below which to go on."""
+    """History, newest first; `before` is the id below which to go on.
+
+    A row that makes no sense (a kind from another version, broken text) is left out and does not count towards
+    `limit`, so a short page always means the end.
+    """
     conditions: list[tuple[str, object]] = [
-        ("vpn = ?", vpn),
+        ("vpn = ?", None if vpn is None else _clean(vpn)),
         ("kind = ?", kind),
         ("at >= ?", since.timestamp() if since else None),
         ("at <= ?", until.timestamp() if until else None),
-        ("id < ?", before),
+        ("id < ?", None if before is None else min(before, 2**63 - 1)),
     ]
     used = [(text, value) for text, value in conditions if value is not None]
     where = " AND ".join(text for text, _ in used) or "1"
-    query = f"SELECT id, at, kind, vpn, reason, message, details FROM history WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - fixed texts
-    rows = connection.execute(query, [*(value for _, value in used), limit])
-    return [
-        Record(datetime.fromtimestamp(at, UTC), Kind(kind_), reason, message, vpn_, json.loads(details), number)
-        for number, at, kind_, vpn_, reason, message, details in rows
-    ]
+    query = f"SELECT {COLUMNS} FROM history WHERE {where} ORDER BY id DESC"  # noqa: S608 - fixed texts
+    records: list[Record] = []
+    with closing(connection.execute(query, [value for _, value in used])) as rows:
+        while len(records) < limit and (found := rows.fetchone()) is not None:
+            record = _record(found)
+            if record is not None:
+                records.append(record)
+    return records
 
 
-class _transaction:  # noqa: N801 - used as a statement
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, *_rest: object) -> None:
-        if kind is None:
-            self._connection.execute("COMMIT")
-        elif self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-
-
-def opened(
-    path: Path, now: datetime, say: Callable[[str], None], migrations: Sequence[str] = MIGRATIONS
-) -> sqlite3.Connection:
-    """Open the file; a corrupt one is kept aside under another name and begun anew. Raises as `connect`."""
+def _record(found: Numbered) -> Record | None:
+    number, at, kind, vpn, reason, message, details = found
     try:
-        connection = connect(path, migrations)
-        try:
-            load(connection)
-        except sqlite3.DatabaseError:
-            connection.close()
-            raise
-    except sqlite3.DatabaseError as error:
-        if not is_corrupt(error):
-            raise
-        kept = set_aside(path, now)
-        say(f"the journal {path} was corrupt ({error}); it is kept as {kept.name}, and a new one is begun")
-        return connect(path, migrations)
-    return connection
+        known = json.loads(details)
+        if not isinstance(known, dict):
+            return None
+        return Record(datetime.fromtimestamp(at, UTC), Kind(kind), reason, message, vpn, known, number)
+    except (TypeError, ValueError, OverflowError, OSError, RecursionError):
+        return None
+
+
+def _clean(text: str) -> str:
+    """Without what UTF-8 cannot say (lone surrogates, from undecodable bytes)."""
+    return text.encode("utf-8", "replace").decode()
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        raise

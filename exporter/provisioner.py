@@ -12,7 +12,7 @@ from exporter.config import Control
 from exporter.controller import Work
 from exporter.core import plan
 from exporter.core.fleet import namespace_of
-from exporter.core.model import Mode
+from exporter.core.model import Container, ContainerState, Mode
 from exporter.core.plan import ProvisionReason, RemoveReason
 from exporter.errors import BadRequestError, ConflictError, MissingError, RefusedError, RuntimeFailure, UnreachableError
 from exporter.executor import RETRY_S, OvertakenError
@@ -87,7 +87,7 @@ class Provisioner:
             if place is not None:
                 creations.append(self.create(place, fill.reason, partial(self.spec, forwarded=forwarded)))
                 forwarded = None
-        return all(await asyncio.gather(*creations))
+        return all(result != "error" for result, _ in await asyncio.gather(*creations))
 
     async def provision_one(self, vpn: str | None, labels: Mapping[str, str]) -> Place:
         """Create the engine that somebody asked for.
@@ -108,10 +108,10 @@ class Provisioner:
             raise RefusedError(chosen.message, code=chosen.code, retry_after_s=chosen.retry_after_s)
         if place is None:
             raise RefusedError(f"no free engine port left on '{chosen}'", code="no_free_port")
-        done = await self.create(
+        result, place = await self.create(
             place, ProvisionReason.REQUESTED, partial(self.spec, explicit=True, extra_labels=labels)
         )
-        if not done:
+        if result != "ok":
             raise RefusedError(
                 f"engine '{place.name}' could not be created on '{place.vpn}'; see /history",
                 code="failed",
@@ -119,8 +119,13 @@ class Provisioner:
             )
         return place
 
-    async def create(self, place: Place, reason: ProvisionReason, spec: Callable[[Place], EngineSpec]) -> bool:
-        """Create and start one engine at its place; undo it if the VPN's phase changed meanwhile."""
+    async def create(
+        self, place: Place, reason: ProvisionReason, spec: Callable[[Place], EngineSpec]
+    ) -> tuple[str, Place]:
+        """Create and start one engine at its place; undo it if the VPN's phase changed meanwhile.
+
+        Returns "ok", "undone" or "error", and the place it was given in the end.
+        """
         controller = self._controller
         since = controller.state.vpns[place.vpn].since
         created: str | None = None
@@ -136,7 +141,7 @@ class Provisioner:
                 raise OvertakenError
 
         try:
-            created, place = await self._create_free(guard, place, spec)
+            created, place, made = await self._create_free(guard, place, spec)
             await self._executor.call(guard, lambda: self._runtime.start(created or ""))
             not_overtaken()
         except OvertakenError:
@@ -155,39 +160,35 @@ class Provisioner:
             if result != "ok":
                 await self._undo(created, place)
             else:
-                await self._read_created(created, asked_at)
+                # What was created and started is known without asking; the next listing tells the rest.
+                running = Container(
+                    created, place.name, ContainerState.RUNNING, labels=made.labels, network=made.network
+                )
+                controller.facts.take_one(running, asked_at, controller.clock.now())
         # The place is taken until the fleet shows the engine as it is now, or shows that there is none.
         self.places = {taken for taken in self.places if taken.name != place.name}
         if result != "undone" or created is not None:
             controller.recorder.provisioned(place.vpn, place.name, reason, result, note)
         controller.evaluate()
-        return result != "error"
+        return result, place
 
     async def _create_free(
         self, guard: Callable[[], None], place: Place, spec: Callable[[Place], EngineSpec]
-    ) -> tuple[str, Place]:
+    ) -> tuple[str, Place, EngineSpec]:
         """Create under the place's name, or the next free one if somebody else took it meanwhile."""
         for _ in range(NAME_TRIES):
             current = place
             try:
                 wanted = replace(spec(current), name=current.name)
-                return await self._executor.call(guard, lambda: self._runtime.create(wanted)), current  # noqa: B023 - awaited here
+                made = await self._executor.call(guard, partial(self._runtime.create, wanted))
             except ConflictError:
                 facts = self._controller.facts
                 facts.names |= {current.name}
                 place = replace(current, name=self._free_name())
                 self.places = (self.places - {current}) | {place}
+            else:
+                return made, current, wanted
         raise ConflictError(f"no free name for an engine after {NAME_TRIES} tries, the last was '{place.name}'")
-
-    async def _read_created(self, container_id: str, asked_at: float) -> None:
-        controller = self._controller
-        try:
-            container = await self._runtime.inspect(container_id)
-        except RuntimeFailure as error:
-            self._executor.after(error)
-            return
-        if container is not None:
-            controller.facts.take_one(container, asked_at, controller.clock.now())
 
     async def _undo(self, container_id: str, place: Place) -> None:
         """Remove what should not have been created; if that fails now, cleanup goes on trying."""

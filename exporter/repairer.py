@@ -103,7 +103,8 @@ class Repairer:
                 raise OvertakenError
             return replace(blueprint, network=vpn.id)
 
-        return await self._provisioner.create(place, ProvisionReason.REPAIR, spec)
+        result, _ = await self._provisioner.create(place, ProvisionReason.REPAIR, spec)
+        return result != "error"
 
     async def replace_engine(self, engine: Engine, *, trial: bool) -> bool:
         """Remove an engine that fails its health check, and create another in its place if one is needed.
@@ -131,4 +132,5 @@ class Repairer:
             self._provisioner.places.discard(place)
             return True
         spec = partial(self._provisioner.spec, explicit=engine.explicit)
-        return await self._provisioner.create(place, ProvisionReason.REPLACE, spec)
+        result, _ = await self._provisioner.create(place, ProvisionReason.REPLACE, spec)
+        return result != "error"

@@ -43,7 +43,7 @@ def main() -> int:
         done = seed - options.first + 1
         if done % 20 == 0 or done == options.seeds:
             print(
-                f"{done} seeds, {done * options.hours:g} hours of faults, {calls} calls, {time.monotonic() - began:.0f} s"
+                f"{done} seeds, {done * options.hours:g} h of faults, {calls} calls, {time.monotonic() - began:.0f} s"
             )
     print(f"{'failed: ' + str(failed) if failed else 'every invariant held'}")
     return 1 if failed else 0
