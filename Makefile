@@ -4,7 +4,7 @@ PORT ?= 8000
 SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test lint types unit simulate test-docker bench format lock clean
+.PHONY: help setup setup-test demo test lint types unit simulate test-docker mutants bench format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -36,8 +36,11 @@ simulate: setup-test ## run the simulation on SEEDS seeds, from SEED on
 test-docker: setup-test ## tests on a real Docker Engine of their own
 	@scripts/test.sh docker
 
+mutants: setup-test ## break each rule in turn and show which test notices
+	@.venv/bin/python -m tests.mutants
+
 bench: setup-test ## measure failover on a real Docker Engine, beside the bare engine
-	@.venv/bin/python -m benchmarks.failover
+	@.venv/bin/python -m benchmarks.failover --engines 10 50 100
 
 format: setup-test ## format the code
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +41,8 @@ def main() -> None:
         daemon.start()
         try:
             lab = Lab(daemon)
-            version = lab.api.version()["Version"]
-            print(
-                f"Docker Engine {version}, Python {platform.python_version()}, {os.cpu_count()} cores, {options.runs} runs"
-            )
+            engine = f"Docker Engine {lab.api.version()['Version']}"
+            print(f"{engine}, Python {platform.python_version()}, {os.cpu_count()} cores, {options.runs} runs")
             for count in options.engines:
                 lab.purge()
                 measure(lab, Path(directory), count, options.runs, options.idle)
@@ -141,8 +140,6 @@ def poll(condition: Callable[[], Any]) -> float:
 
 def time_of_phase(sidecar: Sidecar, phase: str) -> float:
     """When `gluetun_2` last entered a phase, from the history."""
-    from datetime import datetime
-
     records = json.loads(sidecar.get("/history?kind=phase&vpn=gluetun_2")[1])["records"]
     newest = next(record for record in records if record["details"]["after"] == phase)
     return datetime.fromisoformat(newest["at"]).timestamp()
@@ -205,8 +202,8 @@ def idle(sidecar: Sidecar, seconds: int) -> None:
     rss = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) / 1024
     per_minute = 60 / seconds
     print(
-        f"idle: {(calls() - before[0]) * per_minute:.1f} Docker API calls a minute, {used * per_minute:.2f} CPU seconds "
-        f"a minute, {rss:.0f} MiB resident"
+        f"idle, a minute: {(calls() - before[0]) * per_minute:.1f} Docker API calls, "
+        f"{used * per_minute:.2f} CPU seconds; {rss:.0f} MiB resident"
     )
 
 
@@ -215,17 +212,14 @@ def report(count: int, share: int, rows: dict[str, list[float]]) -> None:
         values = rows[name]
         return f"{statistics.median(values):.3f} s ({min(values):.3f}–{max(values):.3f})"
 
-    def ratio(ours: str, bare: str) -> str:
-        return f"{statistics.median(rows[ours]) / statistics.median(rows[bare]):.2f}"
+    def beside(ours: str, bare: str) -> str:
+        ratio = statistics.median(rows[ours]) / statistics.median(rows[bare])
+        return f"{shown(ours)}; bare: {shown(bare)}; ratio {ratio:.2f}"
 
     print(f"\n{count} engines, {share} of them on the VPN that fails: median (least–most)")
     print(f"  health event to emergency_mode.active  {shown('detect')}")
-    print(
-        f"  health event to the last engine gone   {shown('remove')}; bare: {shown('bare remove')}; ratio {ratio('remove', 'bare remove')}"
-    )
-    print(
-        f"  stabilization's end to the last start  {shown('restore')}; bare: {shown('bare create')}; ratio {ratio('restore', 'bare create')}"
-    )
+    print(f"  health event to the last engine gone   {beside('remove', 'bare remove')}")
+    print(f"  stabilization's end to the last start  {beside('restore', 'bare create')}")
 
 
 if __name__ == "__main__":

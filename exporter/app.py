@@ -78,6 +78,8 @@ class App:
     async def __aenter__(self) -> Self:
         """Start every part, the web server first: whoever waits for readiness is answered from the beginning."""
         await self.journal.open()
+        if not self.journal.exclusive:
+            self.controller.hold(self.journal.problem or "another Mayday uses STATE_DIR")
         document = await self.journal.load()
         if document is not None:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -81,6 +82,7 @@ def _check_config() -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
+    import sqlite3  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 
     from exporter.journal import read_history  # noqa: PLC0415
@@ -90,7 +92,12 @@ def _history(options: argparse.Namespace) -> int:
     if not directory or not path.is_file():
         print(f"STATE_DIR: there is no journal at {str(path)!r}", file=sys.stderr)  # noqa: T201 - its output
         return 1
-    for record in reversed(read_history(path, vpn=options.vpn, kind=options.kind, limit=options.limit)):
+    try:
+        records = read_history(path, vpn=options.vpn, kind=options.kind, limit=options.limit)
+    except (sqlite3.Error, ValueError) as error:
+        print(f"STATE_DIR: the journal {str(path)!r} cannot be read: {error}", file=sys.stderr)  # noqa: T201 - its output
+        return 1
+    for record in reversed(records):
         print(f"{record.at:%Y-%m-%d %H:%M:%S} {record.kind:<8} {record.message}")  # noqa: T201 - its output
     return 0
 
@@ -124,7 +131,11 @@ def _serve() -> int:
             return 1 if app.failed.is_set() else 0
 
     try:
-        return asyncio.run(run())
-    except OSError as error:
+        code = asyncio.run(run())
+    except (OSError, ConfigError) as error:
         print(f"mayday cannot start: {error}", file=sys.stderr)  # noqa: T201 - the last word
-        return 1
+        code = 1
+    # Python would wait here for threads that wait for a Docker that gives no answer. Everything is closed and written.
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)

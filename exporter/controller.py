@@ -86,6 +86,7 @@ class Controller:
         self._alertmanager_up: bool | None = False if settings.alertmanager_url else None
         self._read_at: Moment | None = None
         self._closing = False
+        self._held = False
         self._stopwatch = Stopwatch(recorder.metrics, self.policy)
         self.problems: dict[str, str] = {}
         self.snapshot = self._picture(now)
@@ -105,7 +106,14 @@ class Controller:
     @property
     def acting(self) -> bool:
         """Whether containers may be touched."""
-        return self.deciding and self.settings.control is Control.ON
+        return self.deciding and self.settings.control is Control.ON and not self._held
+
+    def hold(self, reason: str) -> None:
+        """Touch no container and save nothing from now on, and show why: another Mayday is at work here."""
+        self._held = True
+        self.problems["held"] = f"No container is touched: {reason}"
+        log.error("%s", self.problems["held"])
+        self.publish()
 
     # --- facts -------------------------------------------------------------------------------------------------------
 
@@ -300,6 +308,8 @@ class Controller:
             self.request(Work.STABILIZATION, None, max(0.0, min(ends) - now))
 
     def _save(self) -> None:
+        if self._held:
+            return
         memory = Memory(self.state, self._signals.alerts, self._signals.drills, self._emergency_s)
         self._memories.save(to_document(memory, self.clock.now(), self.clock.boot))
 

@@ -150,7 +150,11 @@ class Executor:
         if controller.settings.control is not Control.ON:
             raise RefusedError(f"CONTROL is {controller.settings.control}: nothing is touched", code="control")
         if not controller.acting:
-            raise RefusedError("Docker is unreachable, or Mayday is stopping", code="unavailable", retry_after_s=5)
+            raise RefusedError(
+                "Docker is unreachable, Mayday is stopping, or another Mayday is at work",
+                code="unavailable",
+                retry_after_s=5,
+            )
 
     # --- calls -------------------------------------------------------------------------------------------------------
 

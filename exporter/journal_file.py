@@ -132,7 +132,7 @@ def opened(
         try:
             load(connection)
         except BaseException:
-            # Closed before it is renamed: closed later, it would delete the WAL of the new file by its name.
+            # SQLite asks that no file is renamed under an open connection.
             connection.close()
             raise
     except sqlite3.DatabaseError as error:

@@ -409,15 +409,51 @@ class TestEmergencyModeProvisioning:
         play(scenario, MAX_REPLICAS="12")
 
     def test_a_creation_that_a_failure_overtook_is_undone(self) -> None:
-        """A VPN fails between creation and start: no engine of that creation remains."""
+        """Both VPNs fail between creation and start: an outage removes nothing, but these engines never were."""
 
         async def main(clock: VirtualClock) -> None:
             s = Sidecar(clock, MIN_REPLICAS="4")
             s.runtime.faults.slow = 20.0
             async with s.app:
-                await asyncio.sleep(1.0)
+                async with asyncio.timeout(60):
+                    while not any(s.counts()):
+                        await asyncio.sleep(0.01)
+                s.host.pause("gluetun")
                 s.host.pause("gluetun_2")
                 await asyncio.sleep(60)
-                assert s.counts()[1] == 0
+                assert s.app.controller.state.mode is Mode.OUTAGE
+                assert s.counts() == [0, 0]
 
         run_virtual(main)
+
+    def test_a_creation_whose_answer_was_lost_is_not_made_twice(self) -> None:
+        """Calls that take effect after Mayday has given up on them never lead beyond the limit."""
+
+        async def main(clock: VirtualClock) -> None:
+            s = Sidecar(clock, MIN_REPLICAS="4", MAX_REPLICAS="4")
+            s.runtime.faults.late = 1.0
+            most = 0
+            async with s.app:
+                await asyncio.sleep(5)
+                s.runtime.faults.late = 0.0
+                for _ in range(400):
+                    await asyncio.sleep(0.5)
+                    most = max(most, sum(s.counts()))
+                assert most == 4
+                assert s.counts() == [2, 2]
+
+        run_virtual(main)
+
+    def test_a_removal_that_fails_is_tried_again_soon(self) -> None:
+        """Docker refuses for a while: the ghosts are gone seconds after it no longer does, not at the next audit."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.runtime.faults.refused = 1.0
+            s.host.kill("gluetun_2")
+            await asyncio.sleep(3)
+            assert s.counts() == [5, 5]
+            s.runtime.faults.refused = 0.0
+            await asyncio.sleep(6)
+            assert s.counts() == [5, 0]
+
+        play(scenario, RESYNC_INTERVAL_S="3600")

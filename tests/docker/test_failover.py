@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.docker.lab import LABEL, wait_for
+from tests.docker.sidecar import Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.docker.lab import Lab, PrivateDockerd
-    from tests.docker.sidecar import Sidecar
 
 NAMES = {1: "gluetun", 2: "gluetun_2"}
 
@@ -169,6 +170,36 @@ def test_stopping_touches_no_container(lab: Lab, sidecar: Sidecar) -> None:
     before = {(item["Id"], item["State"]) for item in lab.api.containers(all=True)}
     assert sidecar.stop() == 0
     assert {(item["Id"], item["State"]) for item in lab.api.containers(all=True)} == before
+
+
+def test_mayday_stops_although_the_daemon_stands_still(dockerd: PrivateDockerd, lab: Lab, sidecar: Sidecar) -> None:
+    """A call that hangs for minutes does not keep the process from ending."""
+    fleet(lab, sidecar, MIN_REPLICAS="2", DOCKER_TIMEOUT_S="200")
+    dockerd.freeze()
+    try:
+        lab_is_asked = sidecar.call("POST", "/control/drill", {"vpn": "gluetun_2", "duration_seconds": 60})
+        assert lab_is_asked[0] == 201
+        assert sidecar.stop() == 0
+    finally:
+        dockerd.thaw()
+
+
+def test_a_second_mayday_touches_nothing(lab: Lab, sidecar: Sidecar, tmp_path: Path) -> None:
+    """Two on one STATE_DIR by mistake: the second notices, says so, and leaves everything to the first."""
+    fleet(lab, sidecar, MIN_REPLICAS="2")
+    (tmp_path / "second").mkdir()
+    second = Sidecar(lab, tmp_path / "second")
+    second.start(STATE_DIR=sidecar.environment["STATE_DIR"], MIN_REPLICAS="8")
+    try:
+        assert any("another Mayday" in problem for problem in second.status()["problems"])
+        assert second.call("POST", "/engines", {})[0] == 503
+        lab.fail("gluetun_2")
+        sidecar.await_failed("gluetun_2")
+        assert second.metric('mayday_engines_removed_total{reason="vpn_failed",result="ok",vpn="gluetun_2"}') == 0
+        lab.heal("gluetun_2")
+        sidecar.await_whole(1)
+    finally:
+        second.stop()
 
 
 def test_the_daemon_goes_and_comes(dockerd: PrivateDockerd, lab: Lab, sidecar: Sidecar) -> None:

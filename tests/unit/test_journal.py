@@ -57,7 +57,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("threaded", [True, False])
 @pytest.mark.parametrize("on_disk", [True, False])
-async def test_what_was_written_is_read_again(path: Path, threaded: bool, on_disk: bool) -> None:
+async def test_what_was_written_is_read_again(path: Path, *, threaded: bool, on_disk: bool) -> None:
     """Records come back whole and newest first, the document as it was; in each way of keeping them."""
     journal = Journal(path if on_disk else None, clock=HandClock(), threaded=threaded)
     await journal.open()
@@ -149,7 +149,7 @@ async def test_retention(path: Path) -> None:
 
 
 async def test_what_json_cannot_say_breaks_nothing(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Odd details, lone surrogates and a document that cannot be written harm neither the caller nor their neighbours."""
+    """Odd details, lone surrogates and a document that cannot be written harm neither caller nor neighbours."""
     journal = Journal(path, clock=HandClock(), threaded=False)
     await journal.open()
     circle: dict[str, object] = {}
@@ -360,7 +360,7 @@ async def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
 
 
 async def test_a_newer_file_is_left_as_it_is(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A file of a later version, killed with its WAL, keeps every byte; the problem names both versions and the way out."""
+    """A file of a later version, killed with its WAL, keeps every byte; the problem names both versions."""
     path.parent.mkdir()
     program = f"""
 import os, signal, sqlite3
