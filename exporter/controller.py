@@ -115,8 +115,6 @@ class Controller:
         log.error("%s", self.problems["held"])
         self.publish()
 
-    # --- facts -------------------------------------------------------------------------------------------------------
-
     def take_all(
         self,
         listing: Iterable[Container],
@@ -312,8 +310,6 @@ class Controller:
             return
         memory = Memory(self.state, self._signals.alerts, self._signals.drills, self._emergency_s)
         self._memories.save(to_document(memory, self.clock.now(), self.clock.boot))
-
-    # --- the end, and the picture ------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Begin nothing new from now on."""

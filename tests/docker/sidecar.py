@@ -12,6 +12,8 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+from docker.errors import APIError
+
 from tests.docker.lab import wait_for
 
 if TYPE_CHECKING:
@@ -129,11 +131,17 @@ class Sidecar:
             return body["status"] == "normal" and all(
                 body[f"vpn{i}"]["phase"] == "healthy"
                 and len(self.lab.engines(name, running=True)) == share
-                and all("eth0" in self.lab.network_of(engine) for engine in self.lab.engines(name))
+                and all(self._connected(engine) for engine in self.lab.engines(name))
                 for i, name in ((1, "gluetun"), (2, "gluetun_2"))
             )
 
         wait_for(whole, f"{share} working engines on each VPN")
+
+    def _connected(self, engine: str) -> bool:
+        try:
+            return "eth0" in self.lab.network_of(engine)
+        except APIError:  # it was replaced, or stopped, since it was listed
+            return False
 
     def tail(self) -> str:
         """The end of its log."""
