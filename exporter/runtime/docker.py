@@ -1,44 +1,40 @@
 """The Docker Engine; the only importer of the docker SDK.
 
-The SDK blocks, so every call runs in a thread of a pool of its own, with a client per thread (the SDK does not promise
-that a client may be shared). The event stream has a thread and a client to itself.
+The SDK blocks, so every call runs in a thread of a pool of its own, with a client that no other thread uses meanwhile
+(the SDK does not promise that one may be shared). The event stream has a thread and a client to itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-import threading
+import importlib.util
+import re
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import docker
 import requests
 from docker import errors as sdk
+from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.utils import kwargs_from_env
 
-from exporter.errors import ConfigError, ConflictError, MissingError, RejectedError, RuntimeFailure, UnreachableError
+from exporter.errors import ConfigError, ConflictError, MissingError, RuntimeFailure, UnreachableError
 from exporter.runtime import docker_wire as wire
+from exporter.runtime.daemon_pool import DaemonPool
+from exporter.runtime.docker_stream import DockerEventStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from exporter.config import Settings
     from exporter.core.model import Container
-    from exporter.runtime.base import ContainerEvent, EngineSpec
-
-log = logging.getLogger("mayday")
+    from exporter.runtime.base import EngineSpec
 
 T = TypeVar("T")
 
-EVENTS = ("start", "die", "stop", "destroy", "create", "rename", "pause", "unpause", "restart", "health_status")
-"""Asked for by name: without a filter every health probe of every container would send three."""
-EVENT_BACKLOG = 10_000
-MESSAGE_LIMIT = 300
-HTTP_NOT_FOUND, HTTP_CONFLICT, HTTP_FORBIDDEN, HTTP_SERVER_ERROR, HTTP_UNAVAILABLE = 404, 409, 403, 500, 503
-
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""What Docker allows as a name; anything else must not become a part of a path."""
 _RESULTS: dict[type[RuntimeFailure], str] = {
     MissingError: "not_found",
     ConflictError: "conflict",
@@ -46,30 +42,42 @@ _RESULTS: dict[type[RuntimeFailure], str] = {
 }
 
 
-def translated(error: Exception, what: str) -> RuntimeFailure:
+def translated(error: Exception, what: str, *, creating: bool = False) -> RuntimeFailure:
     """Our error for one of the SDK's; `what` says what was tried, on what."""
-    if isinstance(error, sdk.APIError):
-        status = error.response.status_code if error.response is not None else 0
-        text = str(error.explanation or error)[:MESSAGE_LIMIT]
-        message = f"{what}: Docker answered {status}: {text}"
-        if status == HTTP_NOT_FOUND or (status == HTTP_SERVER_ERROR and "No such container" in text):
-            image = "No such image" in text
-            advice = "; pull it, or correct ENGINE_IMAGE" if image else ""
-            return MissingError(message + advice, image=image)
-        if status == HTTP_CONFLICT:
-            return ConflictError(message)
-        if status == HTTP_UNAVAILABLE:
-            return UnreachableError(message)
-        if status == HTTP_FORBIDDEN:
-            message += "; if a socket proxy stands in between, allow this call there"
-        return RejectedError(message)
-    if isinstance(error, KeyError | ValueError) and not isinstance(error, requests.RequestException):
-        return RejectedError(f"{what}: Docker's answer could not be read: {error!r}"[:MESSAGE_LIMIT])
-    return UnreachableError(f"{what}: no answer from Docker: {type(error).__name__}: {error}"[:MESSAGE_LIMIT])
+    answer = _answer(error)
+    if answer is not None:
+        return wire.failure(answer.status_code, answer.text, what, creating=creating)
+    # An answer that is not Docker's, or was cut, tells as little about containers as no answer.
+    unread = isinstance(error, requests.JSONDecodeError) or not isinstance(error, OSError | sdk.DockerException)
+    trouble = "Docker's answer could not be read" if unread else "no answer from Docker"
+    return UnreachableError(f"{what}: {trouble}: {type(error).__name__}: {str(error)[: wire.MESSAGE_LIMIT]}")
+
+
+def _answer(error: BaseException | None) -> requests.Response | None:
+    """The answer with an error status behind an exception, if there was one.
+
+    The SDK fails itself (KeyError, TypeError) on an error whose JSON is not the daemon's; the answer is in its context.
+    """
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, requests.Response) and response.status_code >= requests.codes.bad_request:
+            return response
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class DockerRuntime:
-    """A container runtime over the Docker Engine's API. The constructor touches no network."""
+    """A container runtime over the Docker Engine's API.
+
+    The constructor touches no network; the API version is negotiated by the first call that is answered, and again when
+    the daemon refuses it. `environment` holds `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`; proxies and
+    settings of the docker command line are ignored. `timeout_s` bounds connecting and each wait for an answer.
+    `on_request` is told operation, result and seconds of each call, in the thread that made it, also of those whose
+    caller was cancelled: such a call runs on.
+
+    Raises:
+        docker.errors.DockerException: the environment cannot be used.
+    """
 
     def __init__(
         self,
@@ -79,13 +87,19 @@ class DockerRuntime:
         workers: int = 8,
         on_request: Callable[[str, str, float], None] = lambda _operation, _result, _seconds: None,
     ) -> None:
+        # The entry that is always there keeps the SDK from looking into the process's own environment instead.
         self._connection = kwargs_from_env(environment={"DOCKER_HOST": "", **environment})
         self._timeout_s = timeout_s
         self._on_request = on_request
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="docker")
-        self._local = threading.local()
+        self._pool = DaemonPool(workers)
         self._version: str | None = None
+        self._idle: deque[Any] = deque()
         self._streams: set[DockerEventStream] = set()
+        if self._connection.get("base_url", "").startswith("ssh://"):
+            if importlib.util.find_spec("paramiko") is None:
+                raise sdk.DockerException("ssh:// needs the package paramiko, which is not installed")
+        else:
+            self._idle.append(self._bare_client(DEFAULT_DOCKER_API_VERSION))
 
     @classmethod
     def from_settings(cls, settings: Settings, on_request: Callable[[str, str, float], None]) -> DockerRuntime:
@@ -101,7 +115,7 @@ class DockerRuntime:
                 workers=settings.docker_workers,
                 on_request=on_request,
             )
-        except sdk.DockerException as error:
+        except (sdk.DockerException, OSError, ValueError) as error:
             raise ConfigError([f"DOCKER_HOST, DOCKER_TLS_VERIFY, DOCKER_CERT_PATH: {error}"]) from error
 
     # --- calls -------------------------------------------------------------------------------------------------------
@@ -116,53 +130,54 @@ class DockerRuntime:
 
     async def inspect(self, ref: str) -> Container | None:
         """One container by id or exact name."""
+        if not _REFERENCE.fullmatch(ref):
+            return None
         try:
-            container = wire.inspected(await self._inspect(ref))
+            container = await self._inspect(ref, wire.inspected)
         except MissingError:
             return None
         # Docker also accepts the beginning of an id: a name that happens to look like one must not find a stranger.
         return container if ref in {container.name, container.id} else None
 
-    async def _inspect(self, ref: str) -> dict[str, Any]:
-        return await self._run("inspect", f"inspect '{ref}'", lambda api: api.inspect_container(ref))
+    async def _inspect(self, ref: str, read: Callable[[dict[str, Any]], T]) -> T:
+        return await self._run("inspect", f"inspect '{ref}'", lambda api: read(api.inspect_container(ref)))
 
     async def create(self, spec: EngineSpec) -> str:
         """Create a container."""
         body = wire.create_body(spec)
-        made = await self._run(
-            "create", f"create '{spec.name}'", lambda api: api.create_container_from_config(body, spec.name)
-        )
-        return str(made["Id"])
+        what = f"create '{spec.name}'"
+        return await self._run("create", what, lambda api: str(api.create_container_from_config(body, spec.name)["Id"]))
 
     async def start(self, container_id: str) -> None:
         """Start a container."""
         await self._run("start", f"start '{container_id[:12]}'", lambda api: api.start(container_id))
 
     async def stop(self, container_id: str, grace_s: int) -> None:
-        """Stop a container."""
+        """Stop a container. The SDK adds the grace to the time-out."""
         await self._run("stop", f"stop '{container_id[:12]}'", lambda api: api.stop(container_id, timeout=grace_s))
 
     async def restart(self, container_id: str, grace_s: int) -> None:
-        """Restart a container."""
+        """Restart a container. The SDK adds the grace to the time-out."""
         what = f"restart '{container_id[:12]}'"
         await self._run("restart", what, lambda api: api.restart(container_id, timeout=grace_s))
 
     async def remove(self, container_id: str) -> None:
         """Kill and remove a container, keeping its volumes."""
         what = f"remove '{container_id[:12]}'"
-        await self._run("remove", what, lambda api: api.remove_container(container_id, force=True))
+        await self._run("remove", what, lambda api: api.remove_container(container_id, v=False, force=True))
 
     async def blueprint(self, container_id: str) -> EngineSpec:
         """A container's own configuration."""
-        return wire.blueprint(await self._inspect(container_id))
+        return await self._inspect(container_id, wire.blueprint)
 
     async def events(self) -> DockerEventStream:
         """Open the event stream."""
         stream = DockerEventStream(asyncio.get_running_loop(), self._streams.discard)
         self._streams.add(stream)
         try:
-            await self._run("events", "open the event stream", lambda _api: stream.open(self._client(None)))
-        except RuntimeFailure:
+            # `api` only settles the version; the stream is given a client that nobody else will use.
+            await self._run("events", "open the event stream", lambda _api: stream.open(self._client()))
+        except BaseException:  # a cancelled opening goes on in its thread, and gives up when it finds the stream closed
             await stream.close()
             raise
         return stream
@@ -171,111 +186,73 @@ class DockerRuntime:
         """Give up all connections. A call that hangs is left to its own time-out and keeps nobody waiting."""
         for stream in list(self._streams):
             await stream.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown()
+        while self._idle:
+            self._idle.pop().close()
 
     # --- how a call is made ------------------------------------------------------------------------------------------
 
     async def _run(self, operation: str, what: str, call: Callable[[Any], T]) -> T:
-        def in_thread() -> tuple[T | None, RuntimeFailure | None, float]:
+        def in_thread() -> T:
             began = time.perf_counter()
+            result = "ok"
             try:
-                return call(self._api()), None, time.perf_counter() - began
-            except (sdk.DockerException, requests.RequestException, OSError, KeyError, ValueError) as error:
-                failure = translated(error, what)
-                failure.__cause__ = error
-                if isinstance(failure, RejectedError) and "client version" in str(failure):
-                    self._version, self._local = None, threading.local()
-                return None, failure, time.perf_counter() - began
+                return self._attempt(call)
+            except Exception as error:
+                failure = translated(error, what, creating=operation == "create")
+                result = _RESULTS.get(type(failure), "error")
+                raise failure from error
+            finally:
+                self._on_request(operation, result, time.perf_counter() - began)
 
         try:
-            result, failure, seconds = await asyncio.get_running_loop().run_in_executor(self._pool, in_thread)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, in_thread)
         except RuntimeError as error:  # the pool is shut down: Mayday ends
             raise UnreachableError(f"{what}: the connection to Docker is closed") from error
-        self._on_request(operation, _RESULTS.get(type(failure), "error") if failure else "ok", seconds)
-        if failure is not None:
-            raise failure
-        return result  # type: ignore[return-value]  # no failure: it is what `call` returned
 
-    def _api(self) -> Any:
-        api = getattr(self._local, "api", None)
-        if api is None or self._local.version != self._version:
-            api = self._client(self._timeout_s)
-            self._local.api, self._local.version = api, self._version
+    def _attempt(self, call: Callable[[Any], T]) -> T:
+        api = self._borrow()
+        try:
+            return call(api)
+        except sdk.APIError as error:
+            if not wire.wrong_version(str(error.explanation)):
+                raise
+            # Another daemon answers on this address now. It has refused unseen, so the call is made once more.
+            self._version = None
+            api = self._client()
+            return call(api)
+        finally:
+            if self._pool.closed:
+                api.close()
+            else:
+                self._idle.append(api)
+
+    def _borrow(self) -> Any:
+        """A client for this thread alone, until it is put back; the last one used first, for its connection."""
+        while True:
+            try:
+                api = self._idle.pop()
+            except IndexError:
+                return self._client()
+            if api.api_version == self._version:
+                return api
+            api.close()
+
+    def _client(self) -> Any:
+        """A new client of the daemon's API version, which is asked for when it is not known."""
+        version = self._version
+        api = self._bare_client(version or DEFAULT_DOCKER_API_VERSION)
+        if version is None:
+            try:
+                version = str(api.version(api_version=False)["ApiVersion"])
+            except BaseException:
+                api.close()
+                raise
+            self._version = api._version = version  # noqa: SLF001 - the SDK would ask in its constructor, by way of proxies
         return api
 
-    def _client(self, timeout_s: float | None) -> Any:
-        """A new client; the first one asks the daemon for its API version, which all others then use."""
-        client = docker.APIClient(
-            version=self._version or "auto", timeout=timeout_s or self._timeout_s, **self._connection
-        )
-        client.trust_env = False
-        self._version = client.api_version
-        return client
-
-
-class DockerEventStream:
-    """One connection to `GET /events`, read by a thread of its own."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_close: Callable[[DockerEventStream], None]) -> None:
-        self._loop = loop
-        self._on_close = on_close
-        self._queue: asyncio.Queue[ContainerEvent | None] = asyncio.Queue()
-        self._response: Any = None
-        self._client: Any = None
-        self._closed = False
-
-    def open(self, client: Any) -> None:
-        """Connect, in a thread; events are delivered from then on. Raises what the SDK raises."""
-        self._client = client
-        url = client._url("/events")  # noqa: SLF001 - the SDK's own call checks the status only at the first event
-        filters = json.dumps({"type": ["container"], "event": list(EVENTS)})
-        response = client._get(url, params={"filters": filters}, stream=True, timeout=(client.timeout, None))  # noqa: SLF001
-        client._raise_for_status(response)  # noqa: SLF001
-        self._response = response
-        threading.Thread(target=self._read, name="docker-events", daemon=True).start()
-
-    def _read(self) -> None:
-        try:
-            for body in self._client._stream_helper(self._response, decode=True):  # noqa: SLF001
-                event = wire.event(body)
-                if event is not None:
-                    self._loop.call_soon_threadsafe(self._deliver, event)
-        except Exception as error:  # noqa: BLE001 - however a stream ends, it has ended
-            log.debug("the event stream ended: %r", error)
-        try:
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, None)
-        except RuntimeError:
-            log.debug("the event stream ended after the event loop")
-
-    def _deliver(self, event: ContainerEvent) -> None:
-        if self._queue.qsize() >= EVENT_BACKLOG:
-            # Nobody reads: what is lost here is found by the re-reading that follows the end of a stream.
-            self._shut()
-            return
-        self._queue.put_nowait(event)
-
-    async def __aiter__(self) -> AsyncIterator[ContainerEvent]:
-        """Events until the connection is gone."""
-        while not self._closed:
-            event = await self._queue.get()
-            if event is None:
-                return
-            yield event
-
-    async def close(self) -> None:
-        """Drop the connection; the thread and a pending iteration end."""
-        self._shut()
-        self._on_close(self)
-
-    def _shut(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._queue.put_nowait(None)
-        if self._response is not None:
-            try:
-                socket = self._client._get_raw_response_socket(self._response)  # noqa: SLF001
-                getattr(socket, "_sock", socket).shutdown(2)
-            except Exception as error:  # noqa: BLE001 - the connection may be gone in many ways already
-                log.debug("closing the event stream: %r", error)
-            self._response.close()
+    def _bare_client(self, version: str) -> Any:
+        api = docker.APIClient(version=version, timeout=self._timeout_s, **self._connection)
+        api.trust_env = False
+        api._general_configs = {}  # noqa: SLF001 - ~/.docker/config.json may add headers, which are not meant for us
+        return api

@@ -1,17 +1,21 @@
-"""Docker's JSON, read into our values and written from them. Pure."""
+"""Docker's JSON, read into our values and written from them; its refusals, read into our errors. Pure."""
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any
 
 from exporter.core.model import Container, ContainerHealth, ContainerState
+from exporter.errors import ConflictError, MissingError, RejectedError, RuntimeFailure, UnreachableError
 from exporter.runtime.base import ContainerEvent, EngineSpec
 
 DEFAULT_PROBE_S = 30.0
 """Docker's default for both the interval and the timeout of a health check."""
 NANOSECONDS = 1e9
+MESSAGE_LIMIT = 300
+"""Characters of somebody else's text that are passed on."""
 
 _UPTIME_UNITS = {
     "second": 1,
@@ -25,6 +29,7 @@ _UPTIME_UNITS = {
 _UPTIME = re.compile(r"Up (?:(Less than a second)|(?:About )?(an?|\d+) (second|minute|hour|day|week|month|year)s?)")
 _HEALTH_TEXT = re.compile(r"\((healthy|unhealthy|health: starting)\)")
 _FRACTION = re.compile(r"\.(\d{6})\d+")
+_MARKUP = re.compile(r"<[^>]*>")
 
 _DROPPED_HOST_KEYS = frozenset(
     # What Docker refuses together with `network_mode: container:…`, and what is not configuration.
@@ -43,14 +48,56 @@ _DROPPED_HOST_KEYS = frozenset(
 _CARRIED_KEYS = (
     "User",
     "WorkingDir",
-    "Entrypoint",
     "Healthcheck",
+    "Shell",
     "StopSignal",
     "StopTimeout",
     "Tty",
     "OpenStdin",
+    "StdinOnce",
     "Volumes",
 )
+
+_GATEWAY_STATUSES = frozenset({502, 503, 504})
+_DAEMON_STATUSES = frozenset({404, 409, 500})
+
+
+def error_text(body: str) -> str:
+    """The words of an error answer: the daemon's JSON message, or what is left of a proxy's page; capped."""
+    try:
+        message = json.loads(body)["message"]
+    except (ValueError, LookupError, TypeError):
+        message = _MARKUP.sub(" ", body)
+    return " ".join(str(message).split())[:MESSAGE_LIMIT]
+
+
+def failure(status: int, body: str, what: str, *, creating: bool = False) -> RuntimeFailure:
+    """Our error for an answer with an error status; `what` says what was tried, on what.
+
+    The class of a refusal differs between versions of Docker (a VPN that is gone: 404, 409 or 500), so its words count
+    as well. A 404 without them is not about a container: a web server or an unknown path answered, and a container that
+    is there must not be taken for gone.
+    """
+    text = error_text(body)
+    words = text.lower()
+    message = f"{what}: Docker answered {status}: {text}"
+    if status in _DAEMON_STATUSES and "no such container" in words:
+        return MissingError(message)
+    if status == 404 and creating and body.lstrip().startswith("{") and "page not found" not in words:
+        return MissingError(f"{message}; pull the image, or correct ENGINE_IMAGE", image=True)
+    if status == 409 or (status == 500 and ("non running container" in words or "is restarting, wait" in words)):
+        return ConflictError(message)
+    if status in _GATEWAY_STATUSES:
+        return UnreachableError(message)
+    if status in {401, 403}:
+        message += "; if a socket proxy stands in between, switch this call on there"
+    return RejectedError(message)
+
+
+def wrong_version(text: str) -> bool:
+    """Whether Docker refused a call only for the API version it was made in."""
+    words = text.lower()
+    return "client version" in words and ("too old" in words or "too new" in words)
 
 
 def unix_time(text: str | None) -> float | None:
@@ -64,7 +111,7 @@ def unix_time(text: str | None) -> float | None:
 def uptime_at_most(status: str) -> float | None:
     """The longest time, seconds, that a status text such as "Up About an hour (healthy)" can stand for.
 
-    The texts are those of go-units' HumanDuration, which rounds down to a unit, or to the nearest "about".
+    The texts are those of HumanDuration in docker/go-units, which rounds hours to the nearest and all else down.
     """
     match = _UPTIME.match(status)
     if match is None:
@@ -92,6 +139,13 @@ def _state(text: str) -> ContainerState:
         return ContainerState.DEAD
 
 
+def _health(text: str) -> ContainerHealth:
+    try:
+        return ContainerHealth(text)
+    except ValueError:
+        return ContainerHealth.NONE
+
+
 def listed(body: dict[str, Any]) -> Container:
     """One item of `GET /containers/json`."""
     names = body.get("Names") or []
@@ -105,7 +159,7 @@ def listed(body: dict[str, Any]) -> Container:
         id=body["Id"],
         name=own.removeprefix("/"),
         state=_state(body.get("State") or ""),
-        health=ContainerHealth(health),
+        health=_health(health),
         labels=body.get("Labels") or {},
         network=_network(body),
         created_at=float(body.get("Created") or 0),
@@ -129,7 +183,7 @@ def inspected(body: dict[str, Any]) -> Container:
         id=body["Id"],
         name=body["Name"].removeprefix("/"),
         state=_state(state.get("Status") or ""),
-        health=ContainerHealth(status),
+        health=_health(status),
         labels=config.get("Labels") or {},
         network=_network(body),
         created_at=unix_time(body.get("Created")) or 0.0,
@@ -174,6 +228,8 @@ def blueprint(body: dict[str, Any]) -> EngineSpec:
         key, equals, value = entry.partition("=")
         environment[key] = value if equals else None
     options = {key: config[key] for key in _CARRIED_KEYS if config.get(key) is not None}
+    # None here means that there is none, not even the image's; in a create call it would mean the image's.
+    options["Entrypoint"] = config.get("Entrypoint") or []
     return EngineSpec(
         name=body["Name"].removeprefix("/"),
         image=config["Image"],
