@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--engines", type=int, default=10, help="MIN_REPLICAS (10)")
     demo.add_argument("--stabilization", type=float, default=10.0, help="seconds of stabilization (10)")
     demo.add_argument("--once", action="store_true", help="play one failure and recovery, then end")
-    demo.add_argument("--manual", action="store_true", help="play nothing; use /control/ and /demo/ calls instead")
+    demo.add_argument("--manual", action="store_true", help="play nothing; use drills (POST /control/drill) instead")
     history = commands.add_parser("history", help="print what Mayday did and why, from the journal in STATE_DIR")
     history.add_argument("--vpn", help="only this VPN")
     history.add_argument("--kind", help="only this kind: mode, phase, action, refusal, signal, life")

@@ -115,12 +115,12 @@ class Metrics:
             registry=registry,
         )
         self.jobs = Counter(
-            "mayday_jobs_total", "Runs of scheduled jobs, by result.", ("job", "result"), registry=registry
+            "mayday_jobs_total", "Runs of scheduled jobs, by result.", ("job_name", "result"), registry=registry
         )
         self.job_seconds = Histogram(
             "mayday_job_duration_seconds",
             "Duration of scheduled jobs.",
-            ("job", "result"),
+            ("job_name", "result"),
             buckets=WORK_BUCKETS,
             registry=registry,
         )
