@@ -4,7 +4,7 @@ PORT ?= 8000
 SEEDS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test lint types unit simulate test-docker mutants bench format lock clean
+.PHONY: help setup setup-test demo test lint types unit simulate test-docker mutants bench stack test-stack format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -35,6 +35,12 @@ simulate: setup-test ## run the simulation on SEEDS seeds, from SEED on
 
 test-docker: setup-test ## tests on a real Docker Engine of their own
 	@scripts/test.sh docker
+
+test-stack: setup-test ## tests among a real Prometheus and a real Alertmanager
+	@scripts/test.sh stack
+
+stack: setup-test ## run the demo with a real Prometheus and a real Alertmanager, to look at
+	@.venv/bin/python -m tests.stack.run --port $(PORT)
 
 mutants: setup-test ## break each rule in turn and show which test notices
 	@.venv/bin/python -m tests.mutants

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import signal
 from contextlib import nullcontext, suppress
@@ -38,6 +39,8 @@ STYLES = {
     Mode.EMERGENCY: "bold yellow",
     Mode.OUTAGE: "bold red",
 }
+TAKEN_OVER = ("ALERTMANAGER_URL", "API_KEY", "EMERGENCY_CAPACITY", "STATE_DIR", "WEBHOOK_TOKEN")
+"""Settings that the demo takes from the environment."""
 CALM_S = 4.0
 """Seconds between one act of the play and the next."""
 ACT_LIMIT_S = 120.0
@@ -89,6 +92,7 @@ class Play:
 def _settings(options: argparse.Namespace) -> Settings:
     names = ["gluetun", *(f"gluetun_{number}" for number in range(2, options.vpns + 1))]
     environment = {
+        **{name: os.environ[name] for name in TAKEN_OVER if name in os.environ},
         "GLUETUN_CONTAINER_NAME": names[0],
         **{f"GLUETUN_CONTAINER_NAME_{number}": name for number, name in enumerate(names[1:], start=2)},
         "MIN_REPLICAS": str(options.engines),

@@ -3,7 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 bin=.venv/bin
-stages=(format lint layers types unit simulation docker)
+stages=(format lint layers types unit rules simulation stack docker)
 [ $# -gt 0 ] && stages=("$@")
 
 run_stage() {
@@ -14,6 +14,8 @@ run_stage() {
         types) $bin/mypy ;;
         unit) $bin/python -m pytest tests/unit tests/test_emergency_mode.py ;;
         simulation) $bin/python -m pytest tests/simulation ;;
+        rules) $bin/python -m pytest tests/rules ;;
+        stack) $bin/python -m pytest -rP tests/stack ;;
         docker) $bin/python -m pytest tests/docker ;;
         *) echo "there is no stage '$1'"; return 2 ;;
     esac

@@ -1,0 +1,126 @@
+"""Mayday among the real programs: what Prometheus and Alertmanager make of it, and what it makes of them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from exporter.core.model import Phase
+from tests.stack.programs import until
+from tests.stack.stack import Stack
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_a_failure_is_told_to_the_operator_and_its_end_too(tmp_path: Path) -> None:
+    """A VPN fails: Alertmanager tells which, with a runbook that Prometheus serves, and tells the end."""
+    async with Stack(tmp_path) as stack:
+        began = time.monotonic()
+        stack.host.set_truth("gluetun_2", good=False)
+        await stack.in_emergency(yes=True)
+        entered = time.monotonic()
+        told = await stack.neighbours.hears("firing", "MaydayEmergencyMode")
+        print(f"failure to emergency {entered - began:.2f} s; emergency to operator {told.at - entered:.2f} s")
+        assert told.labels["vpn"] == "gluetun_2"
+        assert told.labels["severity"] == "critical"
+        async with aiohttp.ClientSession() as session, session.get(told.annotations["runbook_url"]) as response:
+            assert response.status == 200
+            assert "# MaydayEmergencyMode" in await response.text()
+        stack.host.set_truth("gluetun_2", good=True)
+        await stack.in_emergency(yes=False)
+        left = time.monotonic()
+        resolved = await stack.neighbours.hears("resolved", "MaydayEmergencyMode")
+        print(f"end of the emergency to operator {resolved.at - left:.2f} s")
+        # None of Mayday's own alerts was sent to Mayday.
+        assert await stack.prometheus.value("sum(mayday_webhook_alerts_total)") == 0
+
+
+async def test_an_outage_silences_what_follows_from_it(tmp_path: Path) -> None:
+    """All VPNs fail: the operator hears of the outage; lost redundancy is known to Alertmanager, and inhibited."""
+    async with Stack(tmp_path) as stack:
+        for vpn in ("gluetun", "gluetun_2"):
+            stack.host.set_truth(vpn, good=False)
+        await stack.neighbours.hears("firing", "MaydayOutage")
+
+        async def inhibited() -> bool:
+            alerts = {alert["labels"]["alertname"]: alert for alert in await stack.alertmanager.alerts()}
+            return bool(alerts.get("MaydayRedundancyLost", {"status": {}})["status"].get("inhibitedBy"))
+
+        await until(inhibited, "MaydayRedundancyLost is inhibited")
+        assert "MaydayRedundancyLost" not in {told.labels["alertname"] for told in stack.neighbours.told}
+        stack.host.set_truth("gluetun", good=True)
+        stack.host.set_truth("gluetun_2", good=True)
+        await stack.neighbours.hears("resolved", "MaydayOutage")
+
+
+async def test_an_external_alert_that_names_a_vpn_is_a_failure(tmp_path: Path) -> None:
+    """A probe through gluetun_2 fails although Docker calls it healthy: emergency, until it succeeds."""
+    async with Stack(tmp_path) as stack:
+        began = time.monotonic()
+        stack.neighbours.probes["gluetun_2"] = 0
+        await stack.in_emergency(yes=True)
+        print(f"failing probe to emergency {time.monotonic() - began:.2f} s")
+        judgement = stack.mayday.controller.snapshot.judgements["gluetun_2"]
+        assert {signal.source: signal.verdict for signal in judgement.signals} == {
+            "docker": "healthy",
+            "alertmanager": "unhealthy",
+        }
+        # The operator is told of both: of the probe, and of what Mayday did.
+        await stack.neighbours.hears("firing", "VpnProbeFailing")
+        await stack.neighbours.hears("firing", "MaydayEmergencyMode")
+        stack.neighbours.probes["gluetun_2"] = 1
+        await stack.in_emergency(yes=False)
+
+        async def healthy() -> bool:
+            return stack.mayday.controller.snapshot.state.vpns["gluetun_2"].phase is Phase.HEALTHY
+
+        await until(healthy, "gluetun_2 is healthy again")
+        assert await stack.prometheus.value('mayday_webhook_alerts_total{result="firing"}') == 1
+
+
+async def test_maydays_own_alerts_change_nothing(tmp_path: Path) -> None:
+    """Mayday's own alerts, wrongly routed to Mayday, are counted as own and do not hold up the recovery."""
+    async with Stack(tmp_path, own_alerts_to_mayday=True) as stack:
+        stack.host.set_truth("gluetun_2", good=False)
+        await stack.in_emergency(yes=True)
+
+        async def heard() -> bool:
+            return bool(await stack.prometheus.value('mayday_webhook_alerts_total{result="own"} > 0'))
+
+        await until(heard, "Mayday is sent its own alert")
+        assert await stack.prometheus.value('mayday_vpn_signal{vpn="gluetun_2",source="alertmanager"}') == 0
+        # The alert is still firing at Alertmanager when the VPN recovers.
+        stack.host.set_truth("gluetun_2", good=True)
+        await stack.in_emergency(yes=False)
+
+
+async def test_alertmanagers_api_makes_up_for_a_webhook_that_never_comes(tmp_path: Path) -> None:
+    """No webhook arrives, neither of the beginning nor of the end: Mayday reads both from Alertmanager."""
+    async with Stack(tmp_path, webhook=False) as stack:
+        stack.neighbours.probes["gluetun_2"] = 0
+        await stack.in_emergency(yes=True)
+        stack.neighbours.probes["gluetun_2"] = 1
+        await stack.in_emergency(yes=False)
+        assert await stack.prometheus.value("sum(mayday_webhook_alerts_total)") == 0
+
+
+async def test_alertmanager_going_away_changes_nothing_and_shows(tmp_path: Path) -> None:
+    """While an external alert keeps a VPN failed, Alertmanager stops: the VPN stays failed, and a metric tells."""
+    async with Stack(tmp_path) as stack:
+        stack.neighbours.probes["gluetun_2"] = 0
+        await stack.in_emergency(yes=True)
+        assert await stack.prometheus.value("mayday_alertmanager_up") == 1
+        await stack.alertmanager.stop()
+
+        async def shown() -> bool:
+            return await stack.prometheus.value("mayday_alertmanager_up") == 0
+
+        await until(shown, "mayday_alertmanager_up is 0")
+        assert stack.mayday.controller.is_emergency_mode()
+        assert stack.mayday.controller.get_emergency_mode_info()["failed_vpn"] == "gluetun_2"
+        stack.neighbours.probes["gluetun_2"] = 1
+        await stack.alertmanager.start()
+        await stack.in_emergency(yes=False)
