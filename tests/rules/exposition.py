@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TARGET_LABELS = {"job": "mayday", "instance": "127.0.0.1:8000"}
 """What Prometheus adds to every series."""
-METRIC = re.compile(r"(?<![\w:.$])((?:instance:)?mayday_[a-z0-9_:]+)\s*(\{[^}]*\})?")
+METRIC = re.compile(r"(?<![\w:.$])((?:instance:)?(?:mayday|process|python)_[a-z0-9_:]+)\s*(\{[^}]*\})?")
 MATCHER = re.compile(r"""(\w+)\s*(=~|!~|!=|=)\s*(["'])(.*?)\3""")
 GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from exporter.core.model import Phase
+from grafana.build import FOLDER
+from tests.rules.dashboards import queries
 from tests.stack.programs import until
 from tests.stack.stack import Stack
 
@@ -124,3 +127,39 @@ async def test_alertmanager_going_away_changes_nothing_and_shows(tmp_path: Path)
         stack.neighbours.probes["gluetun_2"] = 1
         await stack.alertmanager.start()
         await stack.in_emergency(yes=False)
+
+
+async def test_every_query_of_every_panel_has_an_answer(tmp_path: Path) -> None:
+    """After a failure and a recovery, Prometheus answers each query of both dashboards with numbers."""
+    async with Stack(tmp_path) as stack:
+        began = time.time()
+        stack.host.set_truth("gluetun_2", good=False)
+        await stack.in_emergency(yes=True)
+        await stack.neighbours.hears("firing", "MaydayEmergencyMode")
+        stack.host.set_truth("gluetun_2", good=True)
+        await stack.neighbours.hears("resolved", "MaydayEmergencyMode")
+
+        async def whole() -> bool:
+            return await stack.prometheus.value('sum(mayday_engines{state="working"})') == 4
+
+        await until(whole, "Prometheus sees the fleet whole again")
+        # A wrong secret, so that the door's counter has moved.
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{stack.mayday.settings.app_port}/webhook/alertmanager"
+            async with session.post(url, headers={"Authorization": "Bearer wrong"}) as response:
+                assert response.status == 401
+        await asyncio.sleep(2.5)  # two more scrapes
+        silent = []
+        asked = [query for path in sorted(FOLDER.glob("*.json")) for query in queries(path)]
+        for query in asked:
+            now = time.time()
+            if query.instant:
+                series = await stack.prometheus.query(query.interpolated)
+                values = [item["value"][1] for item in series]
+            else:
+                series = await stack.prometheus.query_range(query.interpolated, began, now, 1)
+                values = [value for item in series for _, value in item["values"]]
+            if not any(value != "NaN" for value in values):
+                silent.append(f"{query}: {query.interpolated}")
+        assert not silent, "\n".join(silent)
+        print(f"{len(asked)} queries, each with an answer")

@@ -1,0 +1,236 @@
+"""The dashboard of the fleet: what the VPNs and engines do, and what Mayday did about it."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
+
+from grafana.parts import (
+    BLUE,
+    GREEN,
+    MODE,
+    MODES,
+    PHASE,
+    PHASES,
+    RED,
+    SIGNALS,
+    TARGET,
+    VPN,
+    YELLOW,
+    Page,
+    distribution,
+    lines,
+    number,
+    quantiles,
+    query,
+    rows,
+    timeline,
+)
+
+
+def overview() -> Page:
+    """The page."""
+    page = Page(
+        "Mayday / Overview",
+        "mayday-overview",
+        "Redundant VPNs, their engines, and the emergencies that Mayday handled.",
+        vpns=True,
+    )
+    active = f"mayday_emergency_mode_active{{{TARGET}}}"
+    page.annotate(
+        "Emergency entered",
+        f"{active} == 1 and min_over_time({active}[30s]) == 0",
+        YELLOW,
+        "{{instance}} entered emergency mode",
+    )
+    page.annotate(
+        "Emergency left",
+        f"{active} == 0 and max_over_time({active}[30s]) == 1",
+        GREEN,
+        "{{instance}} left emergency mode",
+    )
+    _now(page)
+    _phases(page)
+    _engines(page)
+    _emergencies(page)
+    _speed(page)
+    _objective(page)
+    return page
+
+
+def _now(page: Page) -> None:
+    page.row("Now")
+    page.add(
+        number("Mode", "Normal, emergency (some VPN has failed) or outage (all have).", MODE, states=MODES).span(4),
+        number(
+            "In emergency for",
+            "How long the present emergency has lasted; 0 when there is none.",
+            f"(time() - mayday_emergency_mode_entered_timestamp_seconds{{{TARGET}}})"
+            f" * mayday_emergency_mode_active{{{TARGET}}}",
+            unit="s",
+            levels=((None, GREEN), (1, YELLOW), (1800, RED)),
+            decimals=0,
+        ).span(4),
+        number(
+            "Engines working",
+            "Engines that run, have their VPN's network, and do not fail their health check.",
+            f'sum by (instance) (mayday_engines{{{TARGET},state="working"}})',
+        ).span(4),
+        number(
+            "Emergencies",
+            "Times that emergency mode was entered within the time shown.",
+            f"sum by (instance) (round(increase(mayday_emergency_mode_entries_total{{{TARGET}}}[$__range])))",
+            levels=((None, GREEN), (1, YELLOW)),
+            decimals=0,
+        ).span(4),
+        number(
+            "Time in emergency",
+            "Time spent in emergency mode within the time shown.",
+            f"increase(mayday_emergency_mode_seconds_total{{{TARGET}}}[$__range])",
+            unit="s",
+            levels=((None, GREEN), (1, YELLOW)),
+            decimals=0,
+        ).span(4),
+        number(
+            "All VPNs healthy, 30 days",
+            "Share of the last 30 days in which every VPN was healthy. The objective is 99 %.",
+            f"instance:mayday_redundant:avg30d{{{TARGET}}}",
+            unit="percentunit",
+            levels=((None, RED), (0.99, GREEN)),
+            decimals=2,
+        ).span(4),
+    )
+
+
+def _phases(page: Page) -> None:
+    page.row("VPNs")
+    page.add(
+        timeline("Mode over time", "The fleet's mode.", MODE, "{{instance}}", MODES).height(4),
+        timeline(
+            "Phase of each VPN",
+            "Failed VPNs carry no engines. A VPN that has recovered stabilizes before it is filled again.",
+            PHASE,
+            "{{instance}} {{vpn}}",
+            PHASES,
+        ).height(6),
+        timeline(
+            "What each source says",
+            "docker: the container and its health check; alertmanager: an alert that names the VPN; operator: a drill.",
+            f"max by (instance, vpn, source) (mayday_vpn_signal{{{VPN}}})",
+            "{{instance}} {{vpn}} {{source}}",
+            SIGNALS,
+        ).height(8),
+        lines(
+            "Stabilization left",
+            "How long a recovered VPN still waits before it is filled.",
+            [query(f"mayday_vpn_stabilization_remaining_seconds{{{VPN}}}", "{{instance}} {{vpn}}")],
+            unit="s",
+        ).span(24),
+    )
+
+
+def _engines(page: Page) -> None:
+    page.row("Engines")
+    desired = query(f"mayday_engines_desired{{{VPN}}}", "{{instance}} desired", ref="B")
+    page.add(
+        lines(
+            "Engines on $vpn",
+            "Engines by state, stacked, and (the line) how many there should be in the present mode.",
+            [query(f"mayday_engines{{{VPN}}}", "{{instance}} {{state}}"), desired],
+            stacked=True,
+        )
+        .repeat("vpn")
+        .repeat_direction("h")
+        .max_per_row(2)
+        .override_by_regexp("/desired$/", _line())
+        .span(24),
+        lines(
+            "Engines removed",
+            "By reason and result. vpn_failed: evacuated; overtaken: created while its VPN failed, and undone.",
+            [query(_steps("mayday_engines_removed_total"), "{{reason}} {{result}}")],
+            bars=True,
+        ),
+        lines(
+            "Engines provisioned",
+            "By reason and result. fill: up to the share; relief: in an emergency; replace and repair: one for one.",
+            [query(_steps("mayday_engines_provisioned_total"), "{{reason}} {{result}}")],
+            bars=True,
+        ),
+    )
+
+
+def _line() -> list[DynamicConfigValue]:
+    """A dashed line over the stack."""
+    return [
+        DynamicConfigValue(id_val="custom.stacking", value={"mode": "none", "group": "A"}),
+        DynamicConfigValue(id_val="custom.fillOpacity", value=0),
+        DynamicConfigValue(id_val="custom.lineWidth", value=2),
+        DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 6]}),
+        DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": BLUE}),
+    ]
+
+
+def _steps(counter: str) -> str:
+    return f"sum by (reason, result) (increase({counter}{{{VPN}}}[$__rate_interval]))"
+
+
+def _emergencies(page: Page) -> None:
+    page.row("Emergencies")
+    entries = (
+        f"sum by (instance, vpn, reason) (round(increase(mayday_emergency_mode_entries_total{{{VPN}}}[$__range])))"
+    )
+    failures = (
+        "sum by (instance, vpn, reason) (round(increase(mayday_vpn_transitions_total"
+        f'{{{VPN},phase="failed"}}[$__range])))'
+    )
+    page.add(
+        rows(
+            "Entries by VPN and reason",
+            "Which VPN's failure began an emergency, and what showed it, within the time shown.",
+            [query(f"{entries} > 0", instant=True)],
+        ),
+        rows(
+            "Failures by VPN and reason",
+            "Every failure of a VPN within the time shown, also those during another emergency.",
+            [query(f"{failures} > 0", instant=True)],
+        ),
+        timeline(
+            "Mayday's alerts",
+            "Alerts of rules/alerts that are pending or firing. Each has a runbook.",
+            'max by (alertname) (ALERTS{alertname=~"Mayday.*",alertstate="firing"} * 1)'
+            ' or max by (alertname) (ALERTS{alertname=~"Mayday.*",alertstate="pending"} * 0)',
+            "{{alertname}}",
+            {0: ("pending", YELLOW), 1: ("firing", RED)},
+        ).height(6),
+    )
+
+
+def _speed(page: Page) -> None:
+    page.row("How fast")
+    parts = (
+        ("Detection", "from Docker's event to the VPN's phase being failed", "mayday_failover_detection_seconds"),
+        ("Cleanup", "from the failure to the last ghost engine being gone", "mayday_failover_cleanup_seconds"),
+        ("Restore", "from the end of the stabilization to the full share", "mayday_capacity_restore_seconds"),
+    )
+    page.add(*(quantiles(name, f"Time {what}, within the time shown.", metric) for name, what, metric in parts))
+    page.add(*(distribution(f"{name} over time", f"Time {what}.", metric) for name, what, metric in parts))
+
+
+def _objective(page: Page) -> None:
+    page.row("Objective: all VPNs healthy for 99 % of 30 days")
+    windows = ("1h", "6h", "1d", "3d")
+    page.add(
+        lines(
+            "Burn rate",
+            "How many times faster than allowed redundancy is being lost, over several windows. Above 1 for long, the "
+            "objective is missed.",
+            [
+                query(
+                    f"(1 - instance:mayday_redundant:avg{window}{{{TARGET}}}) / 0.01",
+                    f"{{{{instance}}}} {window}",
+                    ref=ref,
+                )
+                for window, ref in zip(windows, "ABCD", strict=True)
+            ],
+            unit="x",
+        ).span(24)
+    )
