@@ -21,7 +21,6 @@ USER 65532:65532
 VOLUME /var/lib/mayday
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python", "-c", \
-  "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ.get('APP_PORT', '8000') + '/-/healthy', timeout=4)"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["mayday", "health"]
 ENTRYPOINT ["mayday"]
 CMD ["serve"]

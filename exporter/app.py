@@ -100,6 +100,8 @@ class App:
                 self.selection,
             )
             await self.web.start()
+            if self.settings.web_config_file:
+                self._spawn("web configuration", self.web.follow_config())
         self.recorder.lived("started", f"Mayday started, CONTROL is {self.settings.control}")
         self.jobs.start()
         self._spawn("event stream", self.observer.follow())

@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return demo(options)
     if options.command == "history":
         return _history(options)
+    if options.command == "health":
+        return _health()
     if options.command == "serve":
         return _serve()
     _parser().print_help()
@@ -48,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--check-config", action="store_true", help="check the settings, say what is wrong, and end")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="run the sidecar against Docker")
+    commands.add_parser("health", help="ask the Mayday on this machine whether it runs; for a container's health check")
     demo = commands.add_parser("demo", help="run it on a simulated fleet that fails and recovers; touches nothing real")
     demo.add_argument("--port", type=int, default=8000, help="port of the web server on 127.0.0.1; 0: any (8000)")
     demo.add_argument("--vpns", type=int, default=2, choices=range(2, 6), help="how many VPNs (2)")
@@ -79,6 +82,28 @@ def _check_config() -> int:
     vpns = ", ".join(settings.policy.vpns)
     print(f"configuration is usable: VPNs {vpns}; CONTROL is {settings.control}")  # noqa: T201 - its output
     return 0
+
+
+def _health() -> int:
+    """Any answer counts, also a refusal: without a user's name or a certificate the web server is still alive."""
+    import http.client  # noqa: PLC0415
+    import ssl  # noqa: PLC0415
+
+    address = "127.0.0.1", int(os.environ.get("APP_PORT", "").strip() or "8000")
+    connection = http.client.HTTPConnection(*address, timeout=4)
+    if os.environ.get("WEB_CONFIG_FILE", "").strip():
+        # Whose certificate it is, is not the question here; and this never leaves the machine.
+        context = ssl._create_unverified_context()  # noqa: S323, SLF001
+        connection = http.client.HTTPSConnection(*address, timeout=4, context=context)
+    try:
+        connection.request("GET", "/-/healthy")
+        status = connection.getresponse().status
+    except (ssl.SSLError, http.client.RemoteDisconnected, ConnectionResetError):
+        return 0  # it speaks plain HTTP, asks for a certificate, or has no room: it is there
+    except (OSError, http.client.HTTPException) as error:
+        print(f"no answer on port {address[1]}: {error}", file=sys.stderr)  # noqa: T201 - its output
+        return 1
+    return 0 if status < http.client.INTERNAL_SERVER_ERROR else 1
 
 
 def _history(options: argparse.Namespace) -> int:

@@ -81,6 +81,8 @@ class Settings:
     gluetun_api_key: Secret | None = None
     app_host: str = "0.0.0.0"
     app_port: int = 8000
+    web_config_file: Path | None = None
+    """TLS and basic authentication, in the format of Prometheus' exporter toolkit."""
     api_key: Secret | None = None
     webhook_token: Secret | None = None
     alertmanager_url: str | None = None
@@ -128,6 +130,7 @@ def from_environment(values: Mapping[str, str]) -> Settings:
         gluetun_api_key=env.secret("GLUETUN_API_KEY"),
         app_host=env.text("APP_HOST", "0.0.0.0"),
         app_port=env.integer("APP_PORT", 8000, low=0, high=65535),
+        web_config_file=_web_config(env),
         api_key=env.secret("API_KEY"),
         webhook_token=env.secret("WEBHOOK_TOKEN"),
         alertmanager_url=url.rstrip("/") or None,
@@ -253,6 +256,19 @@ def _bytes(env: Environment, name: str) -> int:
         env.fault(name, f"{value!r} is not a size such as 512m or 2g")
         return 0
     return int(match[1]) << 10 * "bkmg".index(match[2] or "b")
+
+
+def _web_config(env: Environment) -> Path | None:
+    name = env.text("WEB_CONFIG_FILE")
+    if not name:
+        return None
+    from exporter.webconfig import WebConfigError, load  # noqa: PLC0415 - most have no such file, and need no YAML
+
+    try:
+        load(Path(name))
+    except (WebConfigError, ValueError) as error:
+        env.fault("WEB_CONFIG_FILE", str(error))
+    return Path(name)
 
 
 def _matchers(env: Environment) -> tuple[Matcher, ...]:

@@ -88,7 +88,7 @@ class Controller:
         self._closing = False
         self._held = False
         self._stopwatch = Stopwatch(recorder.metrics, self.policy)
-        self.problems: dict[str, str] = {}
+        self._problems: dict[str, str] = {}
         self.snapshot = self._picture(now)
 
     # --- what others ask before they act -----------------------------------------------------------------------------
@@ -111,8 +111,13 @@ class Controller:
     def hold(self, reason: str) -> None:
         """Touch no container and save nothing from now on, and show why: another Mayday is at work here."""
         self._held = True
-        self.problems["held"] = f"No container is touched: {reason}"
-        log.error("%s", self.problems["held"])
+        log.error("No container is touched: %s", reason)
+        self.trouble("held", f"No container is touched: {reason}")
+
+    def trouble(self, part: str, problem: str | None) -> None:
+        """Show what is wrong with a part of Mayday; None: nothing is any more."""
+        self._problems.pop(part, None)
+        self._problems |= {} if problem is None else {part: problem}
         self.publish()
 
     def take_all(
@@ -156,7 +161,8 @@ class Controller:
     def stream_connected(self, *, connected: bool) -> None:
         """The event stream came or went."""
         if connected is not self._events_connected and not self._closing:
-            log.log(logging.INFO if connected else logging.WARNING, "Docker's event stream is %s", _up(connected))
+            level, word = (logging.INFO, "connected") if connected else (logging.WARNING, "down, polling takes over")
+            log.log(level, "Docker's event stream is %s", word)
         self._events_connected = connected
         self.publish()
 
@@ -336,13 +342,9 @@ class Controller:
             alertmanager_up=self._alertmanager_up,
             journal_up=self._memories.up,
             closing=self._closing,
-            problems=tuple(self.problems.values()),
+            problems=tuple(self._problems.values()),
         )
 
 
 def _relief(state: FleetState) -> str | None:
     return state.emergency.relief if state.emergency else None
-
-
-def _up(connected: bool) -> str:  # noqa: FBT001 - a word for a flag
-    return "connected" if connected else "down, polling takes over"

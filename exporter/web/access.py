@@ -7,6 +7,7 @@ import binascii
 import hmac
 import ipaddress
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -18,18 +19,30 @@ if TYPE_CHECKING:
 log = logging.getLogger("mayday")
 
 
-def presented_secret(request: web.Request) -> str | None:
-    """The bearer token, the password of basic authentication, or the X-API-Key header."""
+def presented_secrets(request: web.Request) -> list[str]:
+    """The bearer token or the password of basic authentication, and the X-API-Key header."""
+    found = []
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() == "basic":
-        try:
+        found.append(value.strip())
+    elif scheme.lower() == "basic":
+        with suppress(binascii.Error, UnicodeDecodeError, ValueError):
             _, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError, ValueError):
-            return None
-        return password if colon else None
-    return request.headers.get("X-API-Key")
+            if colon:
+                found.append(password)
+    if key := request.headers.get("X-API-Key"):
+        found.append(key)
+    return found
+
+
+def presents(request: web.Request, secret: Secret) -> bool:
+    """Whether the request carries this secret; takes as long for a wrong one as for the right one."""
+    right = secret.reveal().encode()
+    matches = [
+        hmac.compare_digest(presented.encode("utf-8", "surrogateescape"), right)
+        for presented in presented_secrets(request)
+    ]
+    return any(matches)
 
 
 def require(request: web.Request, secret: Secret | None, endpoint: str, metrics: Metrics) -> None:
@@ -44,8 +57,7 @@ def require(request: web.Request, secret: Secret | None, endpoint: str, metrics:
             return
         refusal: web.HTTPException = web.HTTPForbidden(text="no secret is configured: only this machine may do that\n")
     else:
-        presented = presented_secret(request) or ""
-        if hmac.compare_digest(presented.encode("utf-8", "surrogateescape"), secret.reveal().encode()):
+        if presents(request, secret):
             return
         refusal = web.HTTPUnauthorized(
             text="a secret is needed\n", headers={"WWW-Authenticate": 'Bearer realm="mayday"'}

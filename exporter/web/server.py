@@ -14,10 +14,13 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from exporter.alertmanager import parse_webhook
 from exporter.core.alerts import Alert, Heard
 from exporter.core.record import Kind
-from exporter.errors import BadRequestError, RefusedError
+from exporter.errors import BadRequestError, ConfigError, RefusedError
 from exporter.web import views
 from exporter.web.access import require
+from exporter.web.door import KEEPALIVE_S, Door
+from exporter.web.guard import Guard
 from exporter.web.page import page
+from exporter.webconfig import WebConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -61,12 +64,14 @@ class WebServer:
         self._journal = journal
         self._selection = selection
         self._runner: web.AppRunner | None = None
+        self._door: Door | None = None
+        self._guard = Guard(settings.web_config_file)
         self.address: tuple[str, int] | None = None
         """Where it listens, once it does: with APP_PORT=0 the port that the system chose."""
 
     def application(self) -> web.Application:
         """The application with all routes."""
-        app = web.Application(middlewares=[self._answer_errors], client_max_size=BODY_LIMIT)
+        app = web.Application(middlewares=[self._answer_errors, self._admit], client_max_size=BODY_LIMIT)
         app.router.add_get("/", self._page)
         app.router.add_get("/metrics", make_aiohttp_handler(self._metrics.registry))
         app.router.add_get("/-/healthy", self._healthy)
@@ -89,17 +94,39 @@ class WebServer:
 
         Raises:
             OSError: the port is taken, or may not be used.
+            ConfigError: WEB_CONFIG_FILE cannot be used.
         """
-        self._runner = web.AppRunner(self.application(), access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        try:
+            await self._guard.open()
+        except WebConfigError as error:
+            raise ConfigError([f"WEB_CONFIG_FILE: {error}"]) from error
+        self._runner = web.AppRunner(
+            self.application(),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=2.0,
+            keepalive_timeout=KEEPALIVE_S,
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._settings.app_host, self._settings.app_port)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self.address = (str(host), int(port))
-        log.info("listening on http://%s:%d", host, port)
+        assert self._runner.server is not None  # noqa: S101 - set up makes it
+        self._door = Door(self._runner.server)
+        tls = self._guard.config.tls
+        self.address = await self._door.open(self._settings.app_host, self._settings.app_port, tls)
+        log.info("listening on http%s://%s:%d", "s" if tls else "", *self.address)
+
+    async def follow_config(self) -> None:
+        """Follow the changes of the web configuration file for ever."""
+        await self._guard.follow(self._config_changed)
+
+    async def _config_changed(self, problem: str | None) -> None:
+        if self._door is not None and problem is None:
+            await self._door.swap(self._guard.config.tls)
+        self._controller.trouble("web_config", problem)
 
     async def close(self) -> None:
         """Stop listening."""
+        if self._door is not None:
+            self._door.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -116,6 +143,20 @@ class WebServer:
             body = {"error": str(error), "code": error.code, "retry_after_seconds": wait}
             headers = {} if wait is None else {"Retry-After": str(max(1, round(wait)))}
             return web.json_response(body, status=503, headers=headers)
+
+    @web.middleware
+    async def _admit(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        settings = self._settings
+        if request.path.startswith("/webhook/"):
+            own_secret = settings.webhook_token
+        else:
+            own_secret = None if request.method in {"GET", "HEAD"} else settings.api_key
+        await self._guard.check(request, own_secret)
+        response = await handler(request)
+        response.headers.update(self._guard.config.headers)
+        return response
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
