@@ -46,7 +46,7 @@ mutants: setup-test ## break each rule in turn and show which test notices
 	@.venv/bin/python -m tests.mutants
 
 bench: setup-test ## measure failover on a real Docker Engine, beside the bare engine
-	@.venv/bin/python -m benchmarks.failover --engines 10 50 100
+	@scripts/own-network.sh .venv/bin/python -m benchmarks.failover --engines 10 50 100
 
 format: setup-test ## format the code
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .

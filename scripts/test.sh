@@ -15,8 +15,8 @@ run_stage() {
         unit) $bin/python -m pytest tests/unit tests/test_emergency_mode.py ;;
         simulation) $bin/python -m pytest tests/simulation ;;
         rules) $bin/python -m pytest tests/rules ;;
-        stack) $bin/python -m pytest -rP tests/stack ;;
-        docker) $bin/python -m pytest tests/docker ;;
+        stack) scripts/own-network.sh $bin/python -m pytest -rP tests/stack ;;
+        docker) scripts/own-network.sh $bin/python -m pytest tests/docker ;;
         *) echo "there is no stage '$1'"; return 2 ;;
     esac
 }
