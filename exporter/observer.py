@@ -24,6 +24,8 @@ log = logging.getLogger("mayday")
 
 RECONNECT_FIRST_S = 0.1
 RECONNECT_MOST_S = 5.0
+EVENT_LATE_S = 1.0
+"""How much later than a reading that shows a change its event may come."""
 RELIST_DELAY_S = 0.25
 """Engine events within this time lead to one list call: a fleet that is torn down makes hundreds of them."""
 
@@ -39,6 +41,8 @@ class Observer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._vpn_dirty: dict[str, float] = {}
         self._vpn_reading: set[str] = set()
+        self._vpn_heard: dict[str, float] = {}
+        """When an event last told of a VPN, monotonic seconds."""
         self._relist_due = False
         self._turn = 0
 
@@ -84,6 +88,7 @@ class Observer:
         controller = self._controller
         if event.name in controller.policy.vpns:
             self._vpn_dirty[event.name] = event.at
+            self._vpn_heard[event.name] = controller.clock.mono()
             self._spawn(self._read_vpn(event.name))
             return
         facts = controller.facts
@@ -168,10 +173,18 @@ class Observer:
             except UnreachableError as error:
                 controller.docker_lost(error)
                 raise
-        if changed and self.connected and not whole:
-            log.warning("the event stream missed a change of %s and is opened anew", ", ".join(sorted(changed)))
-            if self._stream is not None:
-                await self._stream.close()
+        # Of a VPN that is being read an event has told.
+        untold = changed - self._vpn_reading
+        if untold and self._stream is not None and not whole:
+            self._spawn(self._expect_events(self._stream, untold, asked_at))
+
+    async def _expect_events(self, stream: EventStream, names: set[str], since: float) -> None:
+        """Open the stream anew if it does not tell, even a little late, of changes that a reading showed."""
+        await asyncio.sleep(EVENT_LATE_S)
+        missed = sorted(name for name in names if self._vpn_heard.get(name, -1.0) < since)
+        if missed and self._stream is stream:
+            log.warning("the event stream missed a change of %s and is opened anew", ", ".join(missed))
+            await stream.close()
 
     def _unknown_start(self, name: str, exists: bool) -> bool:  # noqa: FBT001 - read once, right above
         known = self._controller.facts.vpn(name)

@@ -11,6 +11,7 @@ import io
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import time
@@ -68,14 +69,16 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -
 class PrivateDockerd:
     """A Docker Engine of our own, with its own socket, data, bridge and containerd."""
 
-    def __init__(self, directory: Path, *, network: str = "172.31.251.1/24", live_restore: bool = False) -> None:
-        for program in ("dockerd", "containerd", "iptables"):
+    def __init__(self, directory: Path, *, number: int = 1, live_restore: bool = False) -> None:
+        for program in ("dockerd", "containerd", "iptables", "busybox"):
             if shutil.which(program) is None:
                 raise AssertionError(f"{program} is not installed; `make setup-test` installs it")
         self.directory = directory
         self.socket = directory / "d.sock"
         self.url = f"unix://{self.socket}"
-        self._network = network
+        # Daemons that shared the usual bridge would change its address under each other's containers.
+        self._bridge = f"mayday{number}"
+        self._network = f"172.31.{250 + number}.1/24"
         self._live_restore = live_restore
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -91,13 +94,17 @@ class PrivateDockerd:
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "pid").unlink(missing_ok=True)
         (self.directory / "daemon.json").write_text("{}")
+        if not self._has_bridge():
+            _ip("link", "add", self._bridge, "type", "bridge")
+            _ip("addr", "add", self._network, "dev", self._bridge)
+            _ip("link", "set", self._bridge, "up")
         arguments = [
             "dockerd",
             f"--host={self.url}",
             f"--data-root={self.directory / 'data'}",
             f"--exec-root={self.directory / 'exec'}",
             f"--pidfile={self.directory / 'pid'}",
-            f"--bip={self._network}",
+            f"--bridge={self._bridge}",
             f"--config-file={self.directory / 'daemon.json'}",
             *(["--live-restore"] if self._live_restore else []),
         ]
@@ -115,6 +122,9 @@ class PrivateDockerd:
         client.close()
         return True
 
+    def _has_bridge(self) -> bool:
+        return self._bridge in {name for _, name in socket.if_nameindex()}
+
     def log_tail(self) -> str:
         """The end of the daemon's log."""
         path = self.directory / "log"
@@ -125,8 +135,14 @@ class PrivateDockerd:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill the daemon at once."""
+        """Kill the daemon at once, and its containerd with it; the containers' shims live on."""
+        path = self.directory / "exec/containerd/containerd.pid"
+        containerd = int(path.read_text())
         self._end(signal.SIGKILL)
+        # Where nobody reaps orphans its zombie would be taken for alive by the next daemon.
+        with suppress(ProcessLookupError):
+            os.kill(containerd, signal.SIGKILL)
+        path.unlink(missing_ok=True)
 
     def freeze(self) -> None:
         """Let the daemon stand still: connections are accepted, nothing is answered."""
@@ -157,6 +173,8 @@ class PrivateDockerd:
                 os.kill(int(path.read_text()), signal.SIGTERM)
         self._kill_shims()
         self._unmount()
+        if self._has_bridge():
+            _ip("link", "del", self._bridge)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _kill_shims(self) -> None:
@@ -173,6 +191,10 @@ class PrivateDockerd:
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for mount in reversed([path for path in mounts if path.startswith(f"{self.directory}/")]):
             subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["busybox", "ip", *words], check=True)
 
 
 class Lab:
