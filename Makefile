@@ -2,9 +2,10 @@
 SHELL := /bin/bash
 PORT ?= 8000
 SEEDS ?= 200
+MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test lint types unit simulate test-docker mutants bench stack test-stack format lock clean
+.PHONY: help setup setup-test demo test lint types unit simulate test-docker mutants soak bench stack test-stack format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -44,6 +45,9 @@ stack: setup-test ## run the demo with a real Prometheus and a real Alertmanager
 
 mutants: setup-test ## break each rule in turn and show which test notices
 	@.venv/bin/python -m tests.mutants
+
+soak: setup-test ## an hour (MINUTES) of random faults at ten times speed on a real Docker Engine
+	@scripts/own-network.sh .venv/bin/python -m tests.docker.soak --minutes $(MINUTES)
 
 bench: setup-test ## measure failover on a real Docker Engine, beside the bare engine
 	@scripts/own-network.sh .venv/bin/python -m benchmarks.failover --engines 10 50 100

@@ -48,6 +48,7 @@ class Proxy:
     def __init__(self, docker: Path, behave: Behaviour = lambda _method, _path: PASS) -> None:
         self.behave = behave
         self.calls: list[tuple[str, str, Deed]] = []
+        self._streams: set[socket.socket] = set()
         proxy = self
 
         class Handler(socketserver.BaseRequestHandler):
@@ -71,6 +72,12 @@ class Proxy:
         self._server.shutdown()
         self._server.server_close()
 
+    def cut_streams(self) -> None:
+        """Cut every connection that is open to Docker now."""
+        for upstream in list(self._streams):
+            with suppress(OSError):
+                upstream.shutdown(socket.SHUT_RDWR)
+
     def _serve(self, caller: socket.socket, docker: Path) -> None:
         """One call per connection: whoever calls has to connect anew for the next."""
         head, body = _request(caller)
@@ -90,14 +97,18 @@ class Proxy:
             return
         with socket.socket(socket.AF_UNIX) as upstream:
             upstream.connect(str(docker))
+            self._streams.add(upstream)
             kept = [line for line in lines if not line.lower().startswith(b"connection:")]
             upstream.sendall(b"\r\n".join([*kept, b"Connection: close"]) + b"\r\n\r\n" + body)
             if deed.answer:
                 # A caller that goes away ends the stream of events, too.
                 threading.Thread(target=_end_with, args=(caller, upstream), daemon=True).start()
-            while chunk := upstream.recv(65536):
-                if deed.answer:
-                    caller.sendall(chunk)
+            try:
+                while chunk := upstream.recv(65536):
+                    if deed.answer:
+                        caller.sendall(chunk)
+            finally:
+                self._streams.discard(upstream)
 
 
 def _request(caller: socket.socket) -> tuple[bytes, bytes]:
