@@ -49,8 +49,8 @@ mutants: setup-test ## break each rule in turn and show which test notices
 soak: setup-test ## an hour (MINUTES) of random faults at ten times speed on a real Docker Engine
 	@scripts/own-network.sh .venv/bin/python -m tests.docker.soak --minutes $(MINUTES)
 
-bench: setup-test ## measure failover on a real Docker Engine, beside the bare engine
-	@scripts/own-network.sh .venv/bin/python -m benchmarks.failover --engines 10 50 100
+bench: setup-test ## measure what Mayday does and costs, beside the bare engine (PART=failover: one part alone)
+	@scripts/own-network.sh .venv/bin/python -m benchmarks $(PART)
 
 format: setup-test ## format the code
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .

@@ -1,226 +1,222 @@
-"""Failover on a real Docker Engine, beside the same work done by nothing but parallel calls on the same daemon.
+"""Failover on a real Docker Engine, beside the bare daemon and beside a loop that polls.
 
-`python -m benchmarks.failover` prints the tables of docs/performance.md. Absolute times are this machine's; what counts
-is the ratio of the two columns, which come from one run.
+All three do the same work on the same daemon in the same run, in turn, so that what else the machine does hits all of
+them. Mayday fails over from `gluetun_2`, the poller from `poll_2`; the bare calls work on a VPN of their own while
+Mayday is in the emergency. For every size the bare calls are tried at several concurrencies first; the best two go on
+through all rounds, and what Mayday is compared with is the better of those.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import tempfile
-import threading
+import subprocess
+import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import docker
-
-from tests.docker.lab import IMAGE, Lab, PrivateDockerd, wait_for
-from tests.docker.sidecar import Sidecar
+from benchmarks.bare import Bare
+from benchmarks.daemon import Events, Watch, private_lab, sidecar
+from benchmarks.figures import ratio, say, spread, table
+from tests.docker.lab import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Sequence
+
+    from tests.docker.lab import Lab
+    from tests.docker.sidecar import Sidecar
 
 STABILIZATION_S = 5.0
+KEPT = 2
+"""Concurrencies of the bare calls that are measured in every round, not in the first alone."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engines", type=int, nargs="+", default=[10], help="MIN_REPLICAS; half of them fail")
+@dataclass(frozen=True)
+class Kind:
+    """How engines take SIGTERM, and with what grace they are stopped."""
+
+    name: str
+    grace_s: int
+    environment: tuple[str, ...]
+    sweep: tuple[int, ...]
+
+
+KINDS = (
+    Kind("killed at once, the default", 0, (), (2, 4, 8, 16, 32)),
+    Kind("ignoring SIGTERM, 1 s of grace", 1, ("IGNORE_SIGTERM=1",), (8, 16, 32, 64, 100)),
+)
+
+
+@dataclass
+class Rows:
+    """Seconds, as they were measured; bare ones by concurrency."""
+
+    detect: list[float] = field(default_factory=list)
+    remove: list[float] = field(default_factory=list)
+    restore: list[float] = field(default_factory=list)
+    poll_remove: list[float] = field(default_factory=list)
+    poll_restore: list[float] = field(default_factory=list)
+    bare_create: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    bare_remove: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+
+def options_of(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engines", type=int, nargs="+", default=[10, 50, 100], help="on the VPN that fails")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--idle", type=int, default=60, help="seconds of idling to measure; 0: none")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="mayday-") as directory:
-        daemon = PrivateDockerd(Path(directory) / "d")
-        daemon.start()
-        try:
-            lab = Lab(daemon)
-            engine = f"Docker Engine {lab.api.version()['Version']}"
-            print(f"{engine}, Python {platform.python_version()}, {os.cpu_count()} cores, {options.runs} runs")
+    parser.add_argument("--kinds", type=int, nargs="+", default=[0, 1], help="0: killed at once, 1: ignoring SIGTERM")
+
+
+def run(options: argparse.Namespace) -> None:
+    with private_lab() as lab:
+        measured: dict[tuple[str, int], Rows] = {}
+        for kind in (KINDS[index] for index in options.kinds):
             for count in options.engines:
                 lab.purge()
-                measure(lab, Path(directory), count, options.runs, options.idle)
-        finally:
-            daemon.destroy()
+                say(f"failover of {count} engines, {kind.name}: the first fill")
+                measured[kind.name, count] = measure(lab, kind, count, options.runs)
+    report(measured)
 
 
-def measure(lab: Lab, directory: Path, count: int, runs: int, idle_s: int) -> None:
-    lab.vpn("gluetun")
-    lab.vpn("gluetun_2")
-    sidecar = Sidecar(lab, Path(tempfile.mkdtemp(dir=directory)))
-    sidecar.start(
-        MIN_REPLICAS=str(count),
+def measure(lab: Lab, kind: Kind, count: int, runs: int) -> Rows:
+    rows = Rows()
+    for name in ("gluetun", "gluetun_2", "poll_1", "poll_2"):
+        lab.vpn(name)
+    bare = Bare(lab, environment=kind.environment, grace_s=kind.grace_s)
+    own = " ".join(["HTTP_PORT={http_port}", *kind.environment])
+    polling = kind.grace_s == 0
+    with sidecar(
+        lab,
+        MIN_REPLICAS=str(2 * count),
         VPN_STABILIZATION_PERIOD_S=str(STABILIZATION_S),
-        RESYNC_INTERVAL_S="30",
-        AUTOSCALE_INTERVAL_S="30",
-        ENGINE_HEALTH_CHECK_INTERVAL_S="30",
-        GLUETUN_HEALTH_CHECK_INTERVAL_S="5",
-    )
-    share = count // 2
-    rows: dict[str, list[float]] = {"detect": [], "remove": [], "bare remove": [], "restore": [], "bare create": []}
-    try:
-        wait_for(lambda: len(lab.engines(running=True)) == count, "the first fill", 120)
-        if idle_s:
-            idle(sidecar, idle_s)
-        for _ in range(runs):
-            one_failover(lab, sidecar, share, rows)
-    finally:
-        sidecar.stop()
-    for _ in range(runs):
-        ids, seconds = bare_create(lab, share)
-        rows["bare create"].append(seconds)
-        rows["bare remove"].append(bare_remove(lab, ids))
-    report(count, share, rows)
+        ENGINE_STOP_TIMEOUT_S=str(kind.grace_s),
+        ENGINE_ENV=own,
+    ) as mayday:
+        poller = _poller(lab, count) if polling else None
+        try:
+            wait_for(lambda: len(lab.engines(running=True)) == 2 * count, "the first fill", 300)
+            if polling:
+                wait_for(
+                    lambda: len(lab.api.containers(filters={"label": "poller.vpn=poll_2"})) == count, "polled", 300
+                )
+            for number in range(runs):
+                say(f"  round {number + 1} of {runs}")
+                _round(lab, mayday, bare, kind, count, rows)
+                if polling and number < max(2, runs // 2):
+                    _poll_round(lab, rows, count)
+        finally:
+            if poller is not None:
+                poller.terminate()
+                poller.wait(10)
+    return rows
 
 
-def one_failover(lab: Lab, sidecar: Sidecar, share: int, rows: dict[str, list[float]]) -> None:
-    """One failure and one recovery, timed by the daemon's own event times and by what `/vpn/status` shows."""
-    events = Events(lab)
-    began = time.time()
+def _poller(lab: Lab, count: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "benchmarks.poller", lab.dockerd.url, str(STABILIZATION_S)]
+    return subprocess.Popen([*command, "poll_1=1", f"poll_2={count}"])
+
+
+def _round(lab: Lab, mayday: Sidecar, bare: Bare, kind: Kind, count: int, rows: Rows) -> None:
+    """One failure and one recovery of Mayday, with the bare calls while it is in the emergency."""
+    events, watch = Events(lab), Watch(mayday.url)
     lab.fail("gluetun_2")
-    active_at = poll(lambda: sidecar.emergency()["active"])
-    events.wait(lambda: events.count("destroy") >= share)
-    unhealthy = events.first("health_status: unhealthy")
-    rows["detect"].append(active_at - unhealthy)
-    rows["remove"].append(events.last("destroy") - unhealthy)
-    time.sleep(1)
+    active_at = watch.until_active(active=True)
+    unhealthy = events.wait("health_status: unhealthy", "gluetun_2", 1)
+    rows.detect.append(active_at - unhealthy)
+    rows.remove.append(events.wait("destroy", "gluetun_2", count) - unhealthy)
+    wait_for(lambda: not lab.engines("gluetun_2"), "nothing left")
+    time.sleep(1.0)
+    _bare_round(bare, _concurrencies(kind, count, rows), count, rows)
     lab.heal("gluetun_2")
-    wait_for(lambda: sidecar.phase(2) == "stabilizing", "stabilizing")
-    wait_for(lambda: sidecar.phase(2) == "healthy", "the end of the stabilization")
-    events.wait(lambda: events.count("start") >= share)
-    ended = time_of_phase(sidecar, "healthy")
-    rows["restore"].append(events.last("start") - ended)
+    stable = events.wait("health_status: healthy", "gluetun_2", 1) + STABILIZATION_S
+    rows.restore.append(events.wait("start", "gluetun_2", count) - stable)
+    wait_for(lambda: len(lab.engines("gluetun_2", running=True)) == count, "whole again")
     events.close()
-    wait_for(lambda: len(lab.engines("gluetun_2", running=True)) == share, "whole again")
-    time.sleep(max(0.0, began + STABILIZATION_S + 3 - time.time()))
+    watch.close()
+    time.sleep(1.0)
 
 
-class Events:
-    """The daemon's events from now on, with its own times."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._client = docker.APIClient(lab.dockerd.url, version="auto")
-        self._seen: list[tuple[str, float]] = []
-        self._stream = self._client.events(decode=True)
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        for event in self._stream:
-            if event.get("Type") == "container":
-                self._seen.append((event["Action"], event["timeNano"] / 1e9))
-
-    def count(self, action: str) -> int:
-        return sum(seen == action for seen, _ in self._seen)
-
-    def first(self, action: str) -> float:
-        return next(at for seen, at in self._seen if seen == action)
-
-    def last(self, action: str) -> float:
-        return max(at for seen, at in self._seen if seen == action)
-
-    def wait(self, condition: Callable[[], bool]) -> None:
-        wait_for(condition, "the events", 120)
-
-    def close(self) -> None:
-        self._stream.close()
+def _concurrencies(kind: Kind, count: int, rows: Rows) -> list[int]:
+    """All of them in the first round, then the best two for removing and for creating; each round begins elsewhere."""
+    if not rows.bare_remove:
+        return sorted({min(at_once, count) for at_once in kind.sweep})
+    kept = {*_best(rows.bare_remove)[:KEPT], *_best(rows.bare_create)[:KEPT]}
+    order = sorted(kept)
+    turn = len(rows.detect) % len(order)
+    return order[turn:] + order[:turn]
 
 
-def poll(condition: Callable[[], Any]) -> float:
-    """When a condition became true, to about a millisecond."""
-    while not condition():
-        time.sleep(0.0005)
-    return time.time()
+def _best(measured: dict[int, list[float]]) -> list[int]:
+    most = max(len(values) for values in measured.values())
+    full = {at_once: values for at_once, values in measured.items() if len(values) == most}
+    return sorted(full, key=lambda at_once: statistics.median(full[at_once]))
 
 
-def time_of_phase(sidecar: Sidecar, phase: str) -> float:
-    """When `gluetun_2` last entered a phase, from the history."""
-    records = json.loads(sidecar.get("/history?kind=phase&vpn=gluetun_2")[1])["records"]
-    newest = next(record for record in records if record["details"]["after"] == phase)
-    return datetime.fromisoformat(newest["at"]).timestamp()
+def _bare_round(bare: Bare, concurrencies: Sequence[int], count: int, rows: Rows) -> None:
+    for at_once in concurrencies:
+        ids, seconds = bare.create(count, at_once)
+        rows.bare_create[at_once].append(seconds)
+        time.sleep(0.5)
+        rows.bare_remove[at_once].append(bare.remove(ids, at_once))
+        time.sleep(0.5)
 
 
-def bare_create(lab: Lab, count: int) -> tuple[list[str], float]:
-    """Create and start engines with nothing but parallel calls, at the concurrency that Mayday uses."""
-    vpn = lab.api.inspect_container("gluetun_2")["Id"]
-
-    def create(api: Any, number: int) -> str:
-        body = {
-            "Image": IMAGE,
-            "Cmd": ["/bin/engine"],
-            "Env": [f"HTTP_PORT={21000 + number}"],
-            "HostConfig": {"NetworkMode": f"container:{vpn}", "RestartPolicy": {"Name": "unless-stopped"}},
-        }
-        made = api.create_container_from_config(body, f"bare-{number}")["Id"]
-        api.start(made)
-        return str(made)
-
-    return in_parallel(lab, create, range(count))
+def _poll_round(lab: Lab, rows: Rows, count: int) -> None:
+    events = Events(lab)
+    lab.fail("poll_2")
+    unhealthy = events.wait("health_status: unhealthy", "poll_2", 1)
+    rows.poll_remove.append(events.wait("destroy", "poll_2", count) - unhealthy)
+    lab.heal("poll_2")
+    stable = events.wait("health_status: healthy", "poll_2", 1) + STABILIZATION_S
+    rows.poll_restore.append(events.wait("start", "poll_2", count) - stable)
+    events.close()
 
 
-def bare_remove(lab: Lab, ids: list[str]) -> float:
-    return in_parallel(lab, lambda api, ref: api.remove_container(ref, force=True), ids)[1]
-
-
-def in_parallel(lab: Lab, call: Callable[[Any, Any], Any], items: Iterable[Any]) -> tuple[list[Any], float]:
-    local = threading.local()
-
-    def run(item: Any) -> Any:
-        if not hasattr(local, "api"):
-            local.api = docker.APIClient(lab.dockerd.url, version=lab.api.api_version)
-        return call(local.api, item)
-
-    with ThreadPoolExecutor(8) as pool:
-        began = time.perf_counter()
-        results = list(pool.map(run, items))
-        return results, time.perf_counter() - began
-
-
-def idle(sidecar: Sidecar, seconds: int) -> None:
-    """What Mayday costs while nothing happens."""
-
-    def calls() -> float:
-        lines = [
-            line for line in sidecar.get("/metrics")[1].splitlines() if line.startswith("mayday_docker_requests_total{")
-        ]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-    def cpu() -> float:
-        fields = Path(f"/proc/{sidecar.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    time.sleep(3)
-    before = calls(), cpu()
-    time.sleep(seconds)
-    used = cpu() - before[1]
-    status = Path(f"/proc/{sidecar.pid}/status").read_text()
-    rss = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) / 1024
-    per_minute = 60 / seconds
-    print(
-        f"idle, a minute: {(calls() - before[0]) * per_minute:.1f} Docker API calls, "
-        f"{used * per_minute:.2f} CPU seconds; {rss:.0f} MiB resident"
+def report(measured: dict[tuple[str, int], Rows]) -> None:
+    removals, restorations, sweeps = [], [], []
+    for (kind, count), rows in measured.items():
+        best_remove, best_create = _best(rows.bare_remove)[0], _best(rows.bare_create)[0]
+        bare_remove, bare_create = rows.bare_remove[best_remove], rows.bare_create[best_create]
+        removals.append(
+            (
+                kind,
+                count,
+                spread(rows.detect, "ms"),
+                spread(rows.remove),
+                f"{spread(bare_remove)} by {best_remove}",
+                f"**{ratio(rows.remove, bare_remove)}**",
+                spread(rows.poll_remove) if rows.poll_remove else "–",
+            )
+        )
+        restorations.append(
+            (
+                kind,
+                count,
+                spread(rows.restore),
+                f"{spread(bare_create)} by {best_create}",
+                f"**{ratio(rows.restore, bare_create)}**",
+                spread(rows.poll_restore) if rows.poll_restore else "–",
+            )
+        )
+        for name, by_concurrency in (("remove", rows.bare_remove), ("create and start", rows.bare_create)):
+            shown = "; ".join(f"{key}: {statistics.median(values):.2f} s" for key, values in by_concurrency.items())
+            sweeps.append((kind, count, name, shown))
+    head = ["engines are", "engines"]
+    table(
+        "Failover: from Docker's health event to the last engine gone",
+        [*head, "→ `emergency_mode.active` on HTTP", "→ last engine gone", "bare, best", "ratio", "polling loop"],
+        removals,
     )
-
-
-def report(count: int, share: int, rows: dict[str, list[float]]) -> None:
-    def shown(name: str) -> str:
-        values = rows[name]
-        return f"{statistics.median(values):.3f} s ({min(values):.3f}–{max(values):.3f})"
-
-    def beside(ours: str, bare: str) -> str:
-        ratio = statistics.median(rows[ours]) / statistics.median(rows[bare])
-        return f"{shown(ours)}; bare: {shown(bare)}; ratio {ratio:.2f}"
-
-    print(f"\n{count} engines, {share} of them on the VPN that fails: median (least–most)")
-    print(f"  health event to emergency_mode.active  {shown('detect')}")
-    print(f"  health event to the last engine gone   {beside('remove', 'bare remove')}")
-    print(f"  stabilization's end to the last start  {beside('restore', 'bare create')}")
+    table(
+        "Recovery: from the end of the stabilization to the last engine running",
+        [*head, "→ last engine running", "bare, best", "ratio", "polling loop"],
+        restorations,
+    )
+    table("The bare daemon: median by calls at once", [*head, "work", "calls at once: seconds"], sweeps)
 
 
 if __name__ == "__main__":
-    main()
+    arguments = argparse.ArgumentParser(description=__doc__)
+    options_of(arguments)
+    run(arguments.parse_args())
