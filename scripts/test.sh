@@ -13,10 +13,10 @@ run_stage() {
         layers) $bin/lint-imports ;;
         types) $bin/mypy ;;
         unit) $bin/python -m pytest tests/unit tests/test_emergency_mode.py ;;
-        simulation) $bin/python -m pytest tests/simulation ;;
+        simulation) $bin/python -m pytest -n 2 tests/simulation ;;
         rules) $bin/python -m pytest tests/rules ;;
         stack) scripts/own-network.sh $bin/python -m pytest -rP tests/stack ;;
-        docker) scripts/own-network.sh $bin/python -m pytest tests/docker ;;
+        docker) scripts/own-network.sh $bin/python -m pytest -n 2 --dist loadfile tests/docker ;;
         *) echo "there is no stage '$1'"; return 2 ;;
     esac
 }

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def daemon_number(number: int) -> int:
+    """A number that no other test process gives its daemon."""
+    return number + 10 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
 @pytest.fixture(scope="session")
 def dockerd() -> Iterator[PrivateDockerd]:
     """The engine, for the whole session."""
     if os.geteuid() != 0:
         raise AssertionError("these tests start a Docker Engine of their own and have to be run as root")
     # A short path: the sockets in it have names of at most 107 characters.
-    daemon = PrivateDockerd(Path(tempfile.mkdtemp(prefix="mayday-")))
+    daemon = PrivateDockerd(Path(tempfile.mkdtemp(prefix="mayday-")), number=daemon_number(1))
     try:
         daemon.start()
         yield daemon

@@ -78,7 +78,7 @@ class PrivateDockerd:
         self.url = f"unix://{self.socket}"
         # Daemons that shared the usual bridge would change its address under each other's containers.
         self._bridge = f"mayday{number}"
-        self._network = f"172.31.{250 + number}.1/24"
+        self._network = f"172.31.{200 + number}.1/24"
         self._live_restore = live_restore
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.docker.conftest import daemon_number
 from tests.docker.lab import IMAGE, Lab, PrivateDockerd, wait_for
 from tests.docker.proxy import CUT, DELAY, ERROR, LOST, NOT_OURS, PASS, Deed, Proxy
 from tests.docker.sidecar import Sidecar
@@ -24,7 +25,7 @@ STAGES = ("detection", "cleanup", "stabilization", "refill")
 @pytest.fixture(scope="module")
 def surviving() -> Iterator[PrivateDockerd]:
     """An engine with live-restore: its containers outlive it."""
-    daemon = PrivateDockerd(Path(tempfile.mkdtemp(prefix="mayday-")), number=2, live_restore=True)
+    daemon = PrivateDockerd(Path(tempfile.mkdtemp(prefix="mayday-")), number=daemon_number(2), live_restore=True)
     try:
         daemon.start()
         yield daemon
@@ -223,7 +224,7 @@ def test_the_disk_is_full_and_is_not(tmp_path: Path) -> None:
     data = directory / "data"
     data.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", data], check=True)
-    daemon = PrivateDockerd(directory, number=3)
+    daemon = PrivateDockerd(directory, number=daemon_number(3))
     try:
         daemon.start()
         lab = Lab(daemon)
