@@ -225,7 +225,7 @@ def _objective(page: Page) -> None:
             "objective is missed.",
             [
                 query(
-                    f"(1 - instance:mayday_redundant:avg{window}{{{TARGET}}}) / 0.01",
+                    f"instance:mayday_redundancy_lost:ratio{window}{{{TARGET}}} / 0.01",
                     f"{{{{instance}}}} {window}",
                     ref=ref,
                 )

@@ -137,7 +137,7 @@ def test_only_maydays_own_alerts_are_inhibited() -> None:
     config = yaml.safe_load(ALERTMANAGER.read_text())
     for rule in config["inhibit_rules"]:
         for matcher in rule["target_matchers"]:
-            assert re.match(r'alertname(=|=~|!~)"Mayday', matcher)
+            assert re.match(r'alertname(=|=~|!=)"Mayday', matcher)
         first = re.fullmatch(r'alertname=~?"(.*)"', rule["target_matchers"][0])
         assert first
         assert any(re.fullmatch(first[1], name) for name in ALERTS)

@@ -63,20 +63,26 @@ def test_every_alert_is_tested_before_during_and_after(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_the_tests_notice_a_changed_rule(name: str, tmp_path: Path) -> None:
-    """Without the alert, and without its `for`, its tests fail: they would notice."""
+    """Without the alert, without its `for`, and with gauges that do not survive a missed scrape, its tests fail."""
     path, rule = ALERTS[name]
     changes: list[dict[str, Any] | None] = [None]
     if "for" in rule:
         changes.append({key: value for key, value in rule.items() if key != "for"})
+    if "last_over_time" in rule["expr"] and name not in {"MaydayAbsent", "MaydayRestarting"}:
+        changes.append({**rule, "expr": re.sub(r"last_over_time\((.*?)\[3m\]\)", r"\1", rule["expr"])})
     shutil.copytree(RULES, tmp_path / "rules")
+    file = tmp_path / "rules/tests" / f"{path.stem}_test.yml"
+    tests = yaml.safe_load(file.read_text())
+    tests["tests"] = [test for test in tests["tests"] if name in {t["alertname"] for t in test["alert_rule_test"]}]
+    file.write_text(yaml.safe_dump(tests, sort_keys=False))
     for change in changes:
         document = yaml.safe_load(path.read_text())
         for group in document["groups"]:
             kept = [change if item["alert"] == name else item for item in group["rules"]]
             group["rules"] = [item for item in kept if item is not None]
         (tmp_path / "rules/alerts" / path.name).write_text(yaml.safe_dump(document))
-        result = promtool("test", "rules", tmp_path / "rules/tests" / f"{path.stem}_test.yml")
-        assert result.returncode != 0, f"nobody notices {change}"
+        result = promtool("test", "rules", file)
+        assert "FAILED" in result.stdout + result.stderr, f"nobody notices {change}"
 
 
 @pytest.mark.parametrize("name", ALERTS)
