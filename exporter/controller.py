@@ -7,7 +7,6 @@ event loop and none waits, so each is one atomic step.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -288,7 +287,7 @@ class Controller:
         if isinstance(change, ModeChange):
             if change.before is Mode.EMERGENCY:
                 self._emergency_s += change.lasted_s
-            engines = Counter(engine.vpn for engine in self.fleet.engines)
+            engines = {vpn: len(group.engines) for vpn, group in self.fleet.groups.items()}
             self.recorder.mode_changed(change, engines, acting=self.acting)
             return
         signals = [f"{s.source}: {s.verdict} ({s.reason}: {s.detail})" for s in self._judgements[change.vpn].signals]
@@ -297,7 +296,7 @@ class Controller:
 
     def _ask_for_work(self, changes: Iterable[PhaseChange | ModeChange], *, relief_new: bool) -> None:
         now = self.clock.mono()
-        ghosts = {engine.vpn for engine in plan.ghosts(self.state, self.fleet)}
+        ghosts = set(plan.haunted(self.state, self.fleet))
         for vpn in sorted(ghosts | set(self.overtaken.values())):
             self.request(Work.CLEANUP, vpn, 0)
         if plan.orphans(self.state, self.fleet):
@@ -334,7 +333,7 @@ class Controller:
             fleet=fleet,
             judgements=dict(self._judgements),
             desired=plan.desired(self.state, self.policy),
-            counts=Counter((engine.vpn, str(engine.counted_as)) for engine in fleet.engines),
+            counts=fleet.counts,
             docker_up=self._docker_up,
             events_connected=self._events_connected,
             read_at=self._read_at,

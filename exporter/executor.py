@@ -58,8 +58,8 @@ class Executor:
         """Remove the ghosts on a failed VPN, and creations that were overtaken; seconds until to try again, or None."""
         controller = self.controller
         self.find_overtaken()
-        targets = [engine for engine in plan.ghosts(controller.state, controller.fleet) if engine.vpn == vpn]
-        overtaken = [e for e in controller.fleet.on(vpn) if e.id in controller.overtaken and e not in targets]
+        targets = plan.ghosts(controller.state, controller.fleet, vpn)
+        overtaken = [e for e in controller.fleet.on(vpn) if e.id in controller.overtaken and not targets]
         if not targets and not overtaken:
             return None
         if not controller.acting:
@@ -117,7 +117,7 @@ class Executor:
 
     def find_overtaken(self) -> None:
         """Mark containers that appeared under a name whose creation got no answer."""
-        for engine in self.controller.fleet.engines:
+        for engine in self.controller.fleet.engines if self.unsure else ():
             if self.unsure.get(engine.name, ("",))[0] == engine.vpn:
                 self.controller.overtaken[engine.id] = engine.vpn
                 del self.unsure[engine.name]

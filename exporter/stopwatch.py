@@ -40,8 +40,8 @@ class Stopwatch:
     def look(self, state: FleetState, fleet: Fleet, now: Moment) -> None:
         """Stop where the work is done."""
         if state.mode is Mode.EMERGENCY:
-            for vpn in [vpn for vpn in self._cleanup_since if not any(fleet.on(vpn))]:
+            for vpn in [vpn for vpn in self._cleanup_since if not fleet.on(vpn)]:
                 self._metrics.cleanup.observe(now.mono - self._cleanup_since.pop(vpn))
         for vpn in list(self._restore_since):
-            if sum(not engine.explicit for engine in fleet.on(vpn)) >= self._shares[vpn]:
+            if fleet.groups[vpn].planned >= self._shares[vpn]:
                 self._metrics.restore.observe(now.mono - self._restore_since.pop(vpn))

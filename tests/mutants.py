@@ -57,9 +57,8 @@ MUTANTS = (
     Mutant(
         "4: an outage removes nothing",
         "core/plan.py",
-        "    if state.mode is not Mode.EMERGENCY:\n        return []\n"
-        "    return [engine for engine in fleet.engines if must_evacuate(state, engine.vpn)]",
-        "    return [engine for engine in fleet.engines if state.vpns[engine.vpn].phase is Phase.FAILED]",
+        "return state.mode is Mode.EMERGENCY and state.vpns[vpn].phase is Phase.FAILED",
+        "return state.vpns[vpn].phase is Phase.FAILED",
     ),
     Mutant(
         "5: an unreachable Docker decides nothing",

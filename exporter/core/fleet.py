@@ -111,29 +111,35 @@ def build_fleet(
     for container in containers:
         if container.name in vpns:
             vpns[container.name] = container
-    engines = []
-    for container in containers:
-        if not label.marks(container):
-            continue
-        vpn = vpn_of(container, vpns, known_ids)
-        if vpn is None:
-            continue
-        labels = container.labels
-        engines.append(
-            Engine(
-                id=container.id,
-                name=container.name,
-                vpn=vpn,
-                state=container.state,
-                port=_port(labels.get(HTTP_PORT_LABEL) or labels.get(HOST_PORT_LABEL)),
-                created_at=container.created_at,
-                orphan=orphan_kind(container, vpns[vpn], joined.get(container.id)),
-                healthy=healthy.get(container.id),
-                explicit=labels.get(EXPLICIT_LABEL) == "true",
-                forwarded=labels.get(FORWARDED_LABEL) == "true",
-            )
-        )
-    return Fleet(vpns, tuple(engines))
+    engines = (read_engine(container, vpns, label, known_ids, healthy, joined) for container in containers)
+    return Fleet.of(vpns, (engine for engine in engines if engine is not None))
+
+
+def read_engine(
+    container: Container,
+    vpns: Mapping[str, Container | None],
+    label: ManagedLabel,
+    known_ids: Mapping[str, str],
+    healthy: Mapping[str, bool],
+    joined: Mapping[str, Namespace],
+) -> Engine | None:
+    """The engine that a container is, None when it is none; the arguments are those of `build_fleet`."""
+    vpn = vpn_of(container, vpns, known_ids) if label.marks(container) else None
+    if vpn is None:
+        return None
+    labels = container.labels
+    return Engine(
+        id=container.id,
+        name=container.name,
+        vpn=vpn,
+        state=container.state,
+        port=_port(labels.get(HTTP_PORT_LABEL) or labels.get(HOST_PORT_LABEL)),
+        created_at=container.created_at,
+        orphan=orphan_kind(container, vpns[vpn], joined.get(container.id)),
+        healthy=healthy.get(container.id),
+        explicit=labels.get(EXPLICIT_LABEL) == "true",
+        forwarded=labels.get(FORWARDED_LABEL) == "true",
+    )
 
 
 def _port(text: str | None) -> int | None:

@@ -6,12 +6,14 @@ times called `wall` are aware UTC datetimes, for what people read.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
 
@@ -185,16 +187,64 @@ class Engine:
         return EngineState.UNHEALTHY if self.healthy is False else EngineState.WORKING
 
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """Every configured VPN with its container (None: missing) and every engine, as last read from Docker."""
+@dataclass(frozen=True)
+class Group:
+    """The engines of one VPN. What is counted of them is counted once, however often it is asked for."""
 
-    vpns: Mapping[str, Container | None]
     engines: tuple[Engine, ...] = ()
 
-    def on(self, vpn: str) -> Iterator[Engine]:
+    @cached_property
+    def states(self) -> Mapping[EngineState, int]:
+        """How many are in each state."""
+        return Counter(engine.counted_as for engine in self.engines)
+
+    @cached_property
+    def planned(self) -> int:
+        """How many count towards the share: all but those that somebody asked for."""
+        return sum(not engine.explicit for engine in self.engines)
+
+    @cached_property
+    def any_orphan(self) -> bool:
+        """Whether there is an orphan among them."""
+        return any(engine.orphan is not None for engine in self.engines)
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Every configured VPN with its container (None: missing) and its engines, as last read from Docker.
+
+    Engines are kept by VPN, so that a change of one engine costs no more in a large fleet than in a small one.
+    """
+
+    vpns: Mapping[str, Container | None]
+    groups: Mapping[str, Group]
+
+    @classmethod
+    def of(cls, vpns: Mapping[str, Container | None], engines: Iterable[Engine] = ()) -> Fleet:
+        """The fleet of these VPNs and engines."""
+        by_vpn: dict[str, list[Engine]] = {vpn: [] for vpn in vpns}
+        for engine in engines:
+            by_vpn[engine.vpn].append(engine)
+        return cls(vpns, {vpn: Group(tuple(members)) for vpn, members in by_vpn.items()})
+
+    @cached_property
+    def engines(self) -> tuple[Engine, ...]:
+        """All of them, VPN by VPN."""
+        return tuple(engine for group in self.groups.values() for engine in group.engines)
+
+    @cached_property
+    def size(self) -> int:
+        """How many engines there are."""
+        return sum(len(group.engines) for group in self.groups.values())
+
+    @cached_property
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """How many there are, by VPN and `EngineState`."""
+        return {(vpn, str(state)): n for vpn, group in self.groups.items() for state, n in group.states.items()}
+
+    def on(self, vpn: str) -> tuple[Engine, ...]:
         """The engines of one VPN."""
-        return (engine for engine in self.engines if engine.vpn == vpn)
+        return self.groups[vpn].engines if vpn in self.groups else ()
 
 
 class Capacity(StrEnum):

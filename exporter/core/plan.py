@@ -6,7 +6,6 @@ right before each call, because the answer may have changed meanwhile.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -73,11 +72,14 @@ def must_evacuate(state: FleetState, vpn: str) -> bool:
     return state.mode is Mode.EMERGENCY and state.vpns[vpn].phase is Phase.FAILED
 
 
-def ghosts(state: FleetState, fleet: Fleet) -> list[Engine]:
-    """The engines that failover removes."""
-    if state.mode is not Mode.EMERGENCY:
-        return []
-    return [engine for engine in fleet.engines if must_evacuate(state, engine.vpn)]
+def haunted(state: FleetState, fleet: Fleet) -> list[str]:
+    """The VPNs that carry ghosts."""
+    return [vpn for vpn, group in fleet.groups.items() if group.engines and must_evacuate(state, vpn)]
+
+
+def ghosts(state: FleetState, fleet: Fleet, vpn: str) -> tuple[Engine, ...]:
+    """The engines of a VPN that failover removes."""
+    return fleet.on(vpn) if must_evacuate(state, vpn) else ()
 
 
 def may_repair_on(state: FleetState, vpn: str) -> bool:
@@ -89,7 +91,9 @@ def orphans(state: FleetState, fleet: Fleet) -> list[Engine]:
     """The engines to repair. Nobody restarts what Docker is removing."""
     return [
         engine
-        for engine in fleet.engines
+        for group in fleet.groups.values()
+        if group.any_orphan
+        for engine in group.engines
         if engine.orphan is not None
         and may_repair_on(state, engine.vpn)
         and engine.state is not ContainerState.REMOVING
@@ -148,7 +152,7 @@ def with_relief(state: FleetState, fleet: Fleet) -> FleetState:
         emergency = replace(emergency, relief=None)
     healthy = state.having(Phase.HEALTHY)
     if emergency.relief is None and healthy:
-        working = {engine.vpn for engine in fleet.engines if engine.counted_as is EngineState.WORKING}
+        working = {vpn for vpn, group in fleet.groups.items() if group.states.get(EngineState.WORKING)}
         if not working.intersection(healthy):
             emergency = replace(emergency, relief=healthy[0])
     return state if emergency is state.emergency else replace(state, emergency=emergency)
@@ -167,12 +171,10 @@ def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str,
     if state.mode is Mode.EMERGENCY and policy.capacity is Capacity.REDUCED:
         targets = {relief: targets[relief]} if relief is not None else {}
         reason = ProvisionReason.RELIEF
-    room = policy.max_replicas - len(fleet.engines) - sum(pending.values())
-    carried = Counter(
-        engine.vpn
-        for engine in fleet.engines
-        if not engine.explicit and (engine.vpn != relief or engine.counted_as in RELIEVED_BY)
-    )
+    room = policy.max_replicas - fleet.size - sum(pending.values())
+    carried = {vpn: group.planned for vpn, group in fleet.groups.items()}
+    if relief is not None:
+        carried[relief] = sum(not e.explicit and e.counted_as in RELIEVED_BY for e in fleet.on(relief))
     result = []
     for vpn, target in targets.items():
         if not may_create_on(state, vpn):
@@ -189,13 +191,12 @@ def choose_vpn(
     state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str, int], mono: float, wanted: str | None = None
 ) -> str | Refusal:
     """The VPN for an engine that somebody asked for: the least loaded in phase healthy, or why there is none."""
-    if len(fleet.engines) + sum(pending.values()) >= policy.max_replicas:
+    if fleet.size + sum(pending.values()) >= policy.max_replicas:
         return Refusal("max_replicas", f"the fleet is at its limit of {policy.max_replicas} engines (MAX_REPLICAS)")
     candidates = [vpn for vpn in ([wanted] if wanted else policy.vpns) if may_create_on(state, vpn)]
     if not candidates:
         return _nobody(state, mono, wanted)
-    carried = Counter(engine.vpn for engine in fleet.engines)
-    carried.update(pending)
+    carried = {vpn: len(fleet.on(vpn)) + pending.get(vpn, 0) for vpn in candidates}
     with_port = [vpn for vpn in candidates if len(free_ports(fleet, policy, vpn, ())) > pending.get(vpn, 0)]
     if not with_port:
         return Refusal("no_free_port", f"no free engine port left on {', '.join(candidates)} (GLUETUN_PORT_RANGE_n)")

@@ -7,6 +7,7 @@ emergency was entered and why.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from exporter.core.model import Mode, Moment, Phase, Policy, Reason, Verdict
@@ -47,7 +48,7 @@ class Emergency:
     """The VPN that is filled to its share because the failed ones had all working engines."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FleetState:
     """The state of everything that is decided; replaced whole, never changed."""
 
@@ -59,7 +60,7 @@ class FleetState:
         """Names of the VPNs in any of these phases, in configured order."""
         return tuple(name for name, vpn in self.vpns.items() if vpn.phase in phases)
 
-    @property
+    @cached_property
     def mode(self) -> Mode:
         """The mode that these phases make."""
         failed = self.having(Phase.FAILED)
