@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import os
 import signal
@@ -131,6 +130,8 @@ def _serve() -> int:
     settings = _settings()
     if settings is None:
         return 1
+    import asyncio  # noqa: PLC0415 - as all of these
+
     from exporter import logs  # noqa: PLC0415 - heavy parts are imported once the settings are known to be good
     from exporter.app import App  # noqa: PLC0415
     from exporter.runtime.docker import DockerRuntime  # noqa: PLC0415

@@ -5,19 +5,13 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-)
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from exporter import __version__
 from exporter.core.model import EngineState, Mode, Phase, Reason, Source, Verdict
 from exporter.core.plan import ProvisionReason, RemoveReason
+from exporter.instruments import KeptCounter, KeptHistogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,77 +41,77 @@ class Metrics:
 
     def _define(self) -> None:
         registry = self.registry
-        self.transitions = Counter(
+        self.transitions = KeptCounter(
             "mayday_vpn_transitions_total",
             "Phase changes of a VPN, by the phase entered and why.",
             ("vpn", "phase", "reason"),
             registry=registry,
         )
-        self.entries = Counter(
+        self.entries = KeptCounter(
             "mayday_emergency_mode_entries_total",
             "Times that emergency mode was entered, by the VPN that failed and why.",
             ("vpn", "reason"),
             registry=registry,
         )
-        self.removed = Counter(
+        self.removed = KeptCounter(
             "mayday_engines_removed_total",
             "Engines removed, by why and with what result.",
             ("vpn", "reason", "result"),
             registry=registry,
         )
-        self.provisioned = Counter(
+        self.provisioned = KeptCounter(
             "mayday_engines_provisioned_total",
             "Engines created or repaired, by why and with what result.",
             ("vpn", "reason", "result"),
             registry=registry,
         )
-        self.detection = Histogram(
+        self.detection = KeptHistogram(
             "mayday_failover_detection_seconds",
             "Time from Docker's own time of the event that showed a failure to the VPN's phase being failed.",
             buckets=DETECTION_BUCKETS,
             registry=registry,
         )
-        self.cleanup = Histogram(
+        self.cleanup = KeptHistogram(
             "mayday_failover_cleanup_seconds",
             "Time from a VPN's failure in an emergency to the last of its engines being gone.",
             buckets=WORK_BUCKETS,
             registry=registry,
         )
-        self.restore = Histogram(
+        self.restore = KeptHistogram(
             "mayday_capacity_restore_seconds",
             "Time from the end of a VPN's stabilization to its share being reached.",
             buckets=WORK_BUCKETS,
             registry=registry,
         )
-        self.docker_requests = Counter(
+        self.docker_requests = KeptCounter(
             "mayday_docker_requests_total",
             "Calls to the Docker Engine, by operation and result.",
             ("operation", "result"),
             registry=registry,
         )
-        self.docker_seconds = Histogram(
+        self.docker_seconds = KeptHistogram(
             "mayday_docker_request_duration_seconds",
             "Duration of calls to the Docker Engine.",
             ("operation", "result"),
             buckets=REQUEST_BUCKETS,
             registry=registry,
         )
-        self.webhook_alerts = Counter(
+        self.webhook_alerts = KeptCounter(
             "mayday_webhook_alerts_total",
             "Alerts received by webhook, by what became of them.",
             ("result",),
             registry=registry,
         )
-        self.unauthorized = Counter(
+        self.unauthorized = KeptCounter(
             "mayday_unauthorized_requests_total",
             "Requests refused for a missing or wrong secret.",
             ("endpoint",),
             registry=registry,
         )
-        self.jobs = Counter(
+        self.jobs = KeptCounter(
             "mayday_jobs_total", "Runs of scheduled jobs, by result.", ("job_name", "result"), registry=registry
         )
-        self.job_seconds = Histogram(
+        self.job_seconds = KeptHistogram(
             "mayday_job_duration_seconds",
             "Duration of scheduled jobs.",
             ("job_name", "result"),
