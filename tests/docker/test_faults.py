@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -233,13 +234,9 @@ def test_the_disk_is_full_and_is_not(tmp_path: Path) -> None:
         lab.fail("gluetun_2")
         sidecar.await_failed("gluetun_2")
         lab.heal("gluetun_2")  # before the disk is full: an exec needs some space too
-        with (data / "filler").open("wb") as filler:
-            try:
-                while True:
-                    filler.write(b"\0" * 65536)
-                    filler.flush()
-            except OSError:
-                pass
+        with (data / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            while True:
+                filler.write(b"\0" * 65536)
         failed = 'mayday_engines_provisioned_total{reason="fill",result="error",vpn="gluetun_2"}'
         wait_for(lambda: sidecar.metric(failed) >= 1, "creations fail")
         (data / "filler").unlink()
