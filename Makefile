@@ -2,10 +2,11 @@
 SHELL := /bin/bash
 PORT ?= 8000
 SEEDS ?= 200
+RUNS ?= 1000000
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test lint types unit simulate test-docker mutants soak bench stack test-stack format lock clean
+.PHONY: help setup setup-test demo test lint types unit fuzz simulate test-docker mutants soak bench stack test-stack test-browser format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -31,11 +32,17 @@ types: setup-test ## strict types
 unit: setup-test ## unit tests
 	@scripts/test.sh unit
 
+fuzz: setup-test ## fuzz every input with RUNS inputs for each parser
+	@FUZZ_RUNS=$(RUNS) scripts/test.sh fuzz
+
 simulate: setup-test ## run the simulation on SEEDS seeds, from SEED on
 	@.venv/bin/python -m tests.simulation.run --seeds $(SEEDS) $(if $(SEED),--first $(SEED))
 
 test-docker: setup-test ## tests on a real Docker Engine of their own
 	@scripts/test.sh docker
+
+test-browser: setup-test ## tests of the page for people in a real browser
+	@scripts/test.sh browser
 
 test-stack: setup-test ## tests among a real Prometheus and a real Alertmanager
 	@scripts/test.sh stack

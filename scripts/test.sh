@@ -3,7 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 bin=.venv/bin
-stages=(format lint layers types unit rules simulation stack docker)
+stages=(format lint layers types unit fuzz rules simulation stack browser docker)
 [ $# -gt 0 ] && stages=("$@")
 
 run_stage() {
@@ -13,9 +13,11 @@ run_stage() {
         layers) $bin/lint-imports ;;
         types) $bin/mypy ;;
         unit) $bin/python -m pytest tests/unit tests/test_emergency_mode.py ;;
+        fuzz) $bin/python -m pytest -rP tests/fuzz ;;
         simulation) $bin/python -m pytest -n 2 tests/simulation ;;
         rules) $bin/python -m pytest tests/rules ;;
         stack) scripts/own-network.sh $bin/python -m pytest -rP tests/stack ;;
+        browser) $bin/python -m pytest tests/browser ;;
         docker) scripts/own-network.sh $bin/python -m pytest -n 2 --dist loadfile tests/docker ;;
         *) echo "there is no stage '$1'"; return 2 ;;
     esac

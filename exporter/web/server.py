@@ -15,11 +15,10 @@ from exporter.alertmanager import parse_webhook
 from exporter.core.alerts import Alert, Heard
 from exporter.core.record import Kind
 from exporter.errors import BadRequestError, ConfigError, RefusedError
-from exporter.web import views
+from exporter.web import page, views
 from exporter.web.access import require
 from exporter.web.door import KEEPALIVE_S, Door
 from exporter.web.guard import Guard
-from exporter.web.page import page
 from exporter.webconfig import WebConfigError
 
 if TYPE_CHECKING:
@@ -161,12 +160,7 @@ class WebServer:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     async def _page(self, _request: web.Request) -> web.Response:
-        snapshot, mono = self._controller.snapshot, self._controller.clock.mono()
-        headers = {
-            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-            "X-Content-Type-Options": "nosniff",
-        }
-        return web.Response(text=page(snapshot, self._settings, mono), content_type="text/html", headers=headers)
+        return await page.answer(self._controller, self._settings, self._journal)
 
     async def _healthy(self, _request: web.Request) -> web.Response:
         return web.Response(text="Mayday is healthy.\n")
