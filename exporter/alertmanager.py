@@ -94,7 +94,7 @@ def _alert(item: Any, index: int, origin: Origin, selection: Selection) -> Alert
     labels = _labels(item.get("labels"), where)
     starts_at = _time(item.get("startsAt"), f"{where}.startsAt")
     fingerprint = item.get("fingerprint") or _fingerprint(labels)
-    if not isinstance(fingerprint, str) or len(fingerprint) > LABEL_LIMIT:
+    if not is_text(fingerprint):
         raise BadRequestError(f"{where}.fingerprint is not a short text")
     vpn = selection.judge(labels)
     if isinstance(vpn, Ignored):
@@ -103,11 +103,16 @@ def _alert(item: Any, index: int, origin: Origin, selection: Selection) -> Alert
 
 
 def _labels(value: Any, where: str) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(
-        isinstance(text, str) and len(text) <= LABEL_LIMIT for text in value.values()
-    ):
+    if not isinstance(value, dict) or not all(map(is_text, value.values())):
         raise BadRequestError(f"{where}.labels is not an object of texts of at most {LABEL_LIMIT} characters")
     return value
+
+
+def is_text(value: Any) -> bool:
+    """Whether it is a short text that can be written down: one with half of a surrogate pair cannot."""
+    if not isinstance(value, str) or len(value) > LABEL_LIMIT:
+        return False
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _time(value: Any, where: str) -> datetime:
@@ -122,6 +127,24 @@ def _fingerprint(labels: Mapping[str, str]) -> str:
     """A stand-in for a sender that gives none: like Alertmanager's, it depends on the labels alone."""
     text = json.dumps(sorted(labels.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse_active(body: bytes, selection: Selection) -> list[Alert]:
+    """The alerts about our VPNs in an answer of Alertmanager's API.
+
+    Raises:
+        BadRequestError: the body is not such an answer.
+    """
+    try:
+        items = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError("the answer is not JSON") from error
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise BadRequestError("the answer is not a list of alerts")
+    read = [
+        _alert({**item, "status": "firing"}, index, Origin.ALERTMANAGER, selection) for index, item in enumerate(items)
+    ]
+    return [alert for alert in read if isinstance(alert, Alert)]
 
 
 class AlertmanagerApi:
@@ -157,12 +180,4 @@ class AlertmanagerApi:
             body = await response.content.read(API_BODY_LIMIT)
             while not response.content.at_eof() and len(body) < API_BODY_LIMIT:
                 body += await response.content.read(API_BODY_LIMIT - len(body))
-        items = json.loads(body)
-        if not isinstance(items, list):
-            raise BadRequestError("the answer is not a list of alerts")
-        read = [
-            _alert({**item, "status": "firing"}, index, Origin.ALERTMANAGER, self._selection)
-            for index, item in enumerate(items)
-            if isinstance(item, dict)
-        ]
-        return [alert for alert in read if isinstance(alert, Alert)]
+        return parse_active(body, self._selection)

@@ -240,7 +240,12 @@ def _template(env: Environment, policy: Policy) -> EngineTemplate:
     for mount in template.mounts:
         if mount.count(":") not in {1, 2} or not mount.split(":")[1].startswith("/"):
             env.fault("ENGINE_MOUNTS", f"{mount!r} is not SOURCE:TARGET[:OPTIONS]")
-    texts = {"ENGINE_ENV": template.environment.values(), "ENGINE_COMMAND": template.command}
+    texts = {
+        "ENGINE_ENV": template.environment.values(),
+        "ENGINE_COMMAND": template.command,
+        "ENGINE_LABELS": template.labels.values(),
+        "ENGINE_MOUNTS": template.mounts,
+    }
     for name, values in texts.items():
         for word in (word for text in values for word in unknown_placeholders(text)):
             env.fault(

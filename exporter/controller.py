@@ -169,29 +169,27 @@ class Controller:
 
     def hear(self, alert: Alert) -> Heard:
         """An alert by webhook."""
-        heard = self._signals.hear(alert, self.clock.now())
-        if heard in {Heard.FIRING, Heard.RESOLVED}:
-            self._tell_alert(alert)
-        if heard is not Heard.REJECTED:
+        return self.hear_all([alert])[0]
+
+    def hear_all(self, alerts: Iterable[Alert]) -> list[Heard]:
+        """All alerts of one message, as one step: what became of each."""
+        results = [(alert, self._signals.hear(alert, self.clock.now())) for alert in alerts]
+        for alert, heard in results:
+            if heard in {Heard.FIRING, Heard.RESOLVED}:
+                self.recorder.alert_changed(alert)
+        if {heard for _, heard in results} - {Heard.REJECTED}:
             self._save()
         self.evaluate()
-        return heard
+        return [heard for _, heard in results]
 
     def synchronise(self, active: Iterable[Alert] | None, asked_at: float) -> None:
         """What Alertmanager's API says is active; None: it gave no answer, which changes nothing."""
         self._alertmanager_up = active is not None
         if active is not None:
             for alert in self._signals.synchronise(active, asked_at, self.clock.now()):
-                self._tell_alert(alert)
+                self.recorder.alert_changed(alert)
             self._save()
         self.evaluate()
-
-    def _tell_alert(self, alert: Alert) -> None:
-        word = "fires" if alert.firing else "is resolved"
-        details = {"alert": alert.name, "fingerprint": alert.fingerprint, "firing": alert.firing}
-        self.recorder.signalled(
-            Reason.ALERT, f"Alert '{alert.name}' about VPN '{alert.vpn}' {word}", alert.vpn, details
-        )
 
     def start_drill(self, vpn: str, duration_s: float, detail: str) -> None:
         """Declare a VPN failed for a limited time.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 T = TypeVar("T", bound=StrEnum)
+
+PROBLEM_LIMIT = 600
+"""Characters of a fault's text, at most: it may quote a value of any length."""
+SECRET_LIMIT = 64 * 1024
+"""Bytes of a file that holds a secret, at most."""
+_NUMBER = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]*)?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,3})?")
 
 
 class Secret:
@@ -44,11 +51,18 @@ class Environment:
 
     def fault(self, name: str, problem: str) -> None:
         """Note that a variable is unusable."""
-        self.faults.append(f"{name}: {problem}")
+        if len(problem) > PROBLEM_LIMIT:
+            problem = problem[: PROBLEM_LIMIT - 1] + "…"
+        if (fault := f"{name}: {problem}") not in self.faults:
+            self.faults.append(fault)
 
     def text(self, name: str, default: str = "") -> str:
         """The value, stripped."""
-        return self._values.get(name, "").strip() or default
+        value = self._values.get(name, "").strip()
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            self.fault(name, "is not UTF-8")
+            return default
+        return value or default
 
     def required(self, name: str, what: str) -> str:
         """The value of a variable that must be set; `what` says what it is."""
@@ -62,10 +76,7 @@ class Environment:
         value = self.text(name)
         if not value:
             return default
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
+        number = float(value) if _NUMBER.fullmatch(value) else math.nan
         if not low <= number <= high:
             self.fault(name, f"{_shown(value)} is not a number from {low:g} to {high:g}")
             return default
@@ -100,8 +111,8 @@ class Environment:
             return None
         if path:
             try:
-                value = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
+                value = _read(Path(path)).strip()
+            except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError, too
                 self.fault(f"{name}_FILE", f"{_shown(path)} cannot be read: {type(error).__name__}")
                 return None
             if not value:
@@ -119,10 +130,11 @@ class Environment:
     def pairs(self, name: str, default: str = "") -> dict[str, str]:
         """KEY=VALUE words."""
         result = {}
-        for word in self.words(name, default):
+        for position, word in enumerate(self.words(name, default), start=1):
             key, equals, value = word.partition("=")
             if not equals or not key:
-                self.fault(name, f"{_shown(word)} is not KEY=VALUE")
+                # Not shown: an engine's environment may hold a secret.
+                self.fault(name, f"word {position} is not KEY=VALUE")
                 continue
             result[key] = value
         return result
@@ -139,6 +151,22 @@ class Environment:
                 return range(low, high + 1)
         self.fault(name, f"{_shown(value)} is not FIRST-LAST with ports from 1 to 65535")
         return default
+
+
+def _read(path: Path) -> str:
+    """The text of a file that holds a secret.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no file, too large, or no text.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("a device or a pipe may never end")
+    with path.open("rb") as file:
+        content = file.read(SECRET_LIMIT + 1)
+    if len(content) > SECRET_LIMIT:
+        raise ValueError("too large")
+    return content.decode()
 
 
 def _shown(value: str) -> str:

@@ -52,7 +52,7 @@ def parse_matchers(text: str) -> tuple[Matcher, ...]:
         if "~" in operator:
             try:
                 re.compile(value)
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 raise ValueError(f"{value!r} is not a regular expression: {error}") from error
         matchers.append(Matcher(label, operator, value))
         position = match.end()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from exporter.core.model import Mode, Phase
+from exporter.core.model import Mode, Phase, Reason
 from exporter.core.record import Kind, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.clock import Clock
+    from exporter.core.alerts import Alert
     from exporter.core.state import FleetState, ModeChange, PhaseChange
     from exporter.metrics import Metrics
 
@@ -110,6 +111,12 @@ class Recorder:
         """Somebody's request was refused."""
         log.info("Refused: %s", message)
         self._append(Kind.REFUSAL, reason, message, vpn, {})
+
+    def alert_changed(self, alert: Alert) -> None:
+        """An alert fires, or is resolved."""
+        word = "fires" if alert.firing else "is resolved"
+        details = {"alert": alert.name, "fingerprint": alert.fingerprint, "firing": alert.firing}
+        self.signalled(Reason.ALERT, f"Alert '{alert.name}' about VPN '{alert.vpn}' {word}", alert.vpn, details)
 
     def signalled(self, reason: str, message: str, vpn: str | None, details: Mapping[str, object]) -> None:
         """An alert or a drill began or ended."""

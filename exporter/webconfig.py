@@ -80,22 +80,7 @@ def load(path: Path) -> WebConfig:
     Raises:
         WebConfigError: it cannot be read or used.
     """
-    import yaml  # noqa: PLC0415 - only with such a file
-
-    try:
-        if path.stat().st_size > SIZE_LIMIT:
-            raise WebConfigError(f"is larger than {SIZE_LIMIT} bytes")
-        text = path.read_text(encoding="utf-8")
-        document = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise WebConfigError(f"cannot be read: {type(error).__name__}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, WebConfigError):
-            raise
-        # The text of the error may quote the file, which has secrets in it.
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise WebConfigError(f"is not YAML{where}") from error
+    document = parse(_read(path))
     known = {"tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"}
     top = _mapping({} if document is None else document, "the file", known)
     files = [path]
@@ -108,6 +93,58 @@ def load(path: Path) -> WebConfig:
         rate_limit=_rate_limit(top.get("rate_limit")),
         files=tuple(files),
     )
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.exists() and not path.is_file():
+            raise WebConfigError("is no file")  # noqa: TRY301 - a device or a pipe may never end
+        with path.open("rb") as file:
+            content = file.read(SIZE_LIMIT + 1)
+        text = content.decode()
+    except WebConfigError:
+        raise
+    except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError, too
+        raise WebConfigError(f"cannot be read: {type(error).__name__}") from error
+    if len(content) > SIZE_LIMIT:
+        raise WebConfigError(f"is larger than {SIZE_LIMIT} bytes")
+    return text
+
+
+def parse(text: str) -> Any:
+    """The plain values in a YAML text.
+
+    Raises:
+        WebConfigError: it is none, names a key twice, or merges mappings, which can make a small text huge.
+    """
+    import yaml  # noqa: PLC0415 - only with such a file
+
+    class Loader(yaml.SafeLoader):
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if any(tag == "tag:yaml.org,2002:merge" for tag, _ in keys):
+                raise WebConfigError("merging mappings by '<<' is not supported")
+            if len(keys) > len(set(keys)):
+                raise WebConfigError(f"names a key twice in the mapping in line {node.start_mark.line + 1}")
+
+    try:
+        return yaml.load(text, Loader)  # noqa: S506 - made from the safe one
+    except WebConfigError:
+        raise
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        # The library lets other errors pass where a tag and its value do not fit. Their texts may quote the file, which
+        # has secrets in it.
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise WebConfigError(f"is not YAML{where}") from error
 
 
 def _mapping(value: Any, where: str, known: set[str] | None = None) -> dict[str, Any]:
@@ -179,7 +216,7 @@ def _headers(value: Any) -> dict[str, str]:
     where = "http_server_config"
     options = _mapping({} if value is None else value, where, {"http2", "headers"})
     _boolean(options, "http2", default=True)  # offered by nobody here: clients fall back to HTTP/1.1 by themselves
-    headers = _mapping(options.get("headers") or {}, f"{where}: headers", set(HEADERS))
+    headers = _mapping({} if options.get("headers") is None else options["headers"], f"{where}: headers", set(HEADERS))
     for name, text in headers.items():
         if not isinstance(text, str) or (text and not re.fullmatch(HEADERS[name], text)):
             raise WebConfigError(f"{where}: headers: {name} has a value that is not accepted")
@@ -191,8 +228,8 @@ def _rate_limit(value: Any) -> RateLimit | None:
         return None
     options = _mapping(value, "rate_limit", {"interval", "burst"})
     interval, burst = options.get("interval", 0), options.get("burst", 0)
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)", str(interval))
-    if match is None and interval not in (0, "0"):
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)", interval) if isinstance(interval, str) else None
+    if match is None and not (isinstance(interval, int | str) and interval in (0, "0")):
         raise WebConfigError("rate_limit: interval is not a duration such as 100ms or 1s")
     if isinstance(burst, bool) or not isinstance(burst, int) or not 0 <= burst <= 1_000_000:
         raise WebConfigError("rate_limit: burst is not a whole number from 0 to 1000000")

@@ -7,6 +7,7 @@ host the wall clock has to tell.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -107,12 +108,12 @@ def _read(document: Mapping[str, Any], policy: Policy, now: Moment, boot: str) -
 
     written = document["written"]
     if written["boot"] == boot:
-        away_s = now.mono - float(written["mono"])
+        away_s = now.mono - _number(written["mono"])
     else:
         away_s = max(0.0, (now.wall - _aware(written["wall"])).total_seconds())
 
     def mono(relative_s: float) -> float:
-        return now.mono - away_s + float(relative_s)
+        return now.mono - away_s + _number(relative_s)
 
     def moment(saved: Mapping[str, Any]) -> Moment:
         return Moment(mono(saved["in_s"]), _aware(saved["wall"]))
@@ -166,7 +167,14 @@ def _read(document: Mapping[str, Any], policy: Policy, now: Moment, boot: str) -
         for item in document["drills"]
         if item["vpn"] in vpns
     }
-    return Memory(state, alerts, drills, float(document["emergency_s"]))
+    return Memory(state, alerts, drills, _number(document["emergency_s"]))
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"the remembered state has {number} where a number belongs")
+    return number
 
 
 def _aware(text: str) -> datetime:

@@ -37,7 +37,7 @@ def presented_secrets(request: web.Request) -> list[str]:
 
 def presents(request: web.Request, secret: Secret) -> bool:
     """Whether the request carries this secret; takes as long for a wrong one as for the right one."""
-    right = secret.reveal().encode()
+    right = secret.reveal().encode("utf-8", "surrogateescape")
     matches = [
         hmac.compare_digest(presented.encode("utf-8", "surrogateescape"), right)
         for presented in presented_secrets(request)

@@ -7,10 +7,11 @@ import logging
 import socket
 from typing import TYPE_CHECKING, cast
 
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
 if TYPE_CHECKING:
     import ssl
-
-    from aiohttp import web
 
 log = logging.getLogger("mayday")
 
@@ -21,11 +22,28 @@ KEEPALIVE_S = 30.0
 BACKLOG = 128
 
 
+class NoTraces(logging.Filter):
+    """One line, instead of aiohttp's error with a trace, for what is no HTTP: anybody can send that, at any rate."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether aiohttp's own record is written."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
+            return True
+        log.info("refused what is no HTTP: %s", type(error).__name__)
+        return False
+
+
+http_log = logging.getLogger("aiohttp.server")
+NO_TRACES = NoTraces()
+
+
 class Door:
     """Listens on one address, and hands connections to aiohttp's server."""
 
     def __init__(self, server: web.Server) -> None:
         self._server = server
+        http_log.addFilter(NO_TRACES)
         self._socket: socket.socket | None = None
         self._listener: asyncio.Server | None = None
 

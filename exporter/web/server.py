@@ -6,12 +6,15 @@ import asyncio
 import json
 import logging
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from exporter.alertmanager import parse_webhook
+from exporter.alertmanager import is_text, parse_webhook
 from exporter.core.alerts import Alert, Heard
 from exporter.core.record import Kind
 from exporter.errors import BadRequestError, ConfigError, RefusedError
@@ -38,8 +41,12 @@ BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a request's body at most; an alert is about 1 KiB, so that is some thousand alerts in one message."""
 BODY_TIMEOUT_S = 10.0
 """How long a sender may take for its body."""
+LINGER_S = 2.0
+"""How long the rest of a refused body is still taken, so that its sender gets to read the refusal, seconds."""
 MAX_DRILL_S = 24 * 3600
 HISTORY_LIMIT = 1000
+LABELS_LIMIT = 64
+"""Labels that somebody may ask for on one engine."""
 
 
 class WebServer:
@@ -72,7 +79,7 @@ class WebServer:
         """The application with all routes."""
         app = web.Application(middlewares=[self._answer_errors, self._admit], client_max_size=BODY_LIMIT)
         app.router.add_get("/", self._page)
-        app.router.add_get("/metrics", make_aiohttp_handler(self._metrics.registry))
+        app.router.add_get("/metrics", self._exposition)
         app.router.add_get("/-/healthy", self._healthy)
         app.router.add_get("/-/ready", self._ready)
         app.router.add_get("/vpn/status", self._vpn_status)
@@ -105,6 +112,7 @@ class WebServer:
             handle_signals=False,
             shutdown_timeout=2.0,
             keepalive_timeout=KEEPALIVE_S,
+            lingering_time=LINGER_S,
         )
         await self._runner.setup()
         assert self._runner.server is not None  # noqa: S101 - set up makes it
@@ -162,6 +170,15 @@ class WebServer:
     async def _page(self, _request: web.Request) -> web.Response:
         return await page.answer(self._controller, self._settings, self._journal)
 
+    async def _exposition(self, request: web.Request) -> web.StreamResponse:
+        handler = make_aiohttp_handler(self._metrics.registry)
+        try:
+            return await handler(request)
+        except (TypeError, ValueError, LookupError):
+            # An Accept header with a version that is none: as if there were no such header.
+            others = [(name, value) for name, value in request.headers.items() if name.lower() != "accept"]
+            return await handler(request.clone(headers=CIMultiDict(others)))
+
     async def _healthy(self, _request: web.Request) -> web.Response:
         return web.Response(text="Mayday is healthy.\n")
 
@@ -210,10 +227,9 @@ class WebServer:
         except BadRequestError:
             self._metrics.webhook_alerts.labels("rejected").inc()
             raise
-        # Ends before beginnings: an alert that moved from one VPN to another is then one step, not a flap.
-        items.sort(key=lambda item: isinstance(item, Alert) and item.firing)
-        for item in items:
-            heard = self._controller.hear(item) if isinstance(item, Alert) else item
+        # Ends before beginnings: an alert that moved from one VPN to another needs no second place.
+        alerts = sorted((item for item in items if isinstance(item, Alert)), key=lambda alert: alert.firing)
+        for heard in (*self._controller.hear_all(alerts), *(item for item in items if not isinstance(item, Alert))):
             self._metrics.webhook_alerts.labels(heard).inc()
             results[heard] = results.get(heard, 0) + 1
         status = 503 if results.get(Heard.REJECTED) else 200
@@ -225,8 +241,8 @@ class WebServer:
         vpn, labels = body.get("vpn"), body.get("labels") or {}
         if vpn is not None and not isinstance(vpn, str):
             raise BadRequestError("vpn is not a text")
-        if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
-            raise BadRequestError("labels is not an object of texts")
+        if not isinstance(labels, dict) or len(labels) > LABELS_LIMIT or not all(map(is_text, chain(*labels.items()))):
+            raise BadRequestError(f"labels is not an object of at most {LABELS_LIMIT} short texts")
         place = await self._provisioner.provision_one(vpn, labels)
         answer = {"container_name": place.name, "vpn_container": place.vpn, "host": place.vpn, "port": place.port}
         return web.json_response(answer, status=201)
@@ -272,6 +288,10 @@ async def _body(request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await request.read()
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        raise BadRequestError("the body is not in the coding or the chunks that its head says") from error
+    except ConnectionError as error:  # nobody will read this
+        raise BadRequestError("the connection was lost before the body had come") from error
     except TimeoutError as error:
         raise web.HTTPRequestTimeout(text=f"the body took longer than {BODY_TIMEOUT_S:g} s\n") from error
 
