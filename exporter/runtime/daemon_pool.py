@@ -23,10 +23,13 @@ class DaemonPool(Executor):
     Python waits at its exit for every thread of a `ThreadPoolExecutor`, and a call to a daemon that stands still lasts
     for its time-out plus a container's grace. These threads just end with the process: by then nobody waits for the
     answer, and Docker carries out a request whether or not the connection it came by still stands.
+
+    A thread that had nothing to do for `linger_s` seconds ends; with None it stays.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, *, linger_s: float | None = None) -> None:
         self._workers = workers
+        self._linger_s = linger_s
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._idle = threading.Semaphore(0)
@@ -46,7 +49,17 @@ class DaemonPool(Executor):
         return future
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=self._linger_s)
+            except Empty:
+                with self._lock:
+                    if not self._idle.acquire(blocking=False):
+                        continue  # somebody counts on this thread for a job that comes right now
+                    self._threads -= 1
+                    return
+            if job is None:
+                return
             future, run = job
             if future.set_running_or_notify_cancel():
                 try:

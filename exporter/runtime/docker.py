@@ -35,6 +35,11 @@ T = TypeVar("T")
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """What Docker allows as a name; anything else must not become a part of a path."""
+WAITING_WORKERS = 64
+"""Stops at once. For nearly all of its time such a call only waits for a container's grace to pass, which costs the
+daemon nothing; behind a few workers every grace would wait for the one before (measured, see docs/performance.md)."""
+LINGER_S = 10.0
+"""How long a thread stays that waited for such a call, seconds."""
 _RESULTS: dict[type[RuntimeFailure], str] = {
     MissingError: "not_found",
     ConflictError: "conflict",
@@ -91,7 +96,9 @@ class DockerRuntime:
         self._connection = kwargs_from_env(environment={"DOCKER_HOST": "", **environment})
         self._timeout_s = timeout_s
         self._on_request = on_request
+        self._workers = workers
         self._pool = DaemonPool(workers)
+        self._waiting = DaemonPool(WAITING_WORKERS, linger_s=LINGER_S)
         self._version: str | None = None
         self._idle: deque[Any] = deque()
         self._streams: set[DockerEventStream] = set()
@@ -187,6 +194,7 @@ class DockerRuntime:
         for stream in list(self._streams):
             await stream.close()
         self._pool.shutdown()
+        self._waiting.shutdown()
         while self._idle:
             self._idle.pop().close()
 
@@ -206,7 +214,8 @@ class DockerRuntime:
                 self._on_request(operation, result, time.perf_counter() - began)
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, in_thread)
+            pool = self._waiting if operation == "stop" else self._pool
+            return await asyncio.get_running_loop().run_in_executor(pool, in_thread)
         except RuntimeError as error:  # the pool is shut down: Mayday ends
             raise UnreachableError(f"{what}: the connection to Docker is closed") from error
 
@@ -222,7 +231,7 @@ class DockerRuntime:
             api = self._client()
             return call(api)
         finally:
-            if self._pool.closed:
+            if self._pool.closed or len(self._idle) >= self._workers:
                 api.close()
             else:
                 self._idle.append(api)

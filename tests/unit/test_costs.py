@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from exporter.instruments import KeptCounter, KeptHistogram
+from exporter.runtime.daemon_pool import DaemonPool
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,3 +58,20 @@ def test_only_what_is_needed_is_imported(command: str, allowed: set[str]) -> Non
     output = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in output.stdout.splitlines()}
     assert loaded & HEAVY <= allowed
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def test_threads_that_waited_end_when_nothing_comes() -> None:
+    """A pool that lingers is as wide as it must be, does all work, and holds no thread afterwards."""
+    pool = DaemonPool(5, linger_s=0.02)
+    together = threading.Barrier(5)
+    for _ in range(3):
+        for done in [pool.submit(together.wait) for _ in range(5)]:
+            done.result(timeout=20)
+        deadline = time.monotonic() + 20
+        while pool._threads and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert pool._threads == 0
+    pool.shutdown()
