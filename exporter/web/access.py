@@ -9,6 +9,7 @@ import ipaddress
 import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -50,12 +51,16 @@ def require(request: web.Request, secret: Secret | None, endpoint: str, metrics:
 
     Raises:
         web.HTTPUnauthorized: no secret, or a wrong one, was presented.
-        web.HTTPForbidden: no secret is configured, and the peer is not on this machine.
+        web.HTTPForbidden: no secret is configured, and the peer is not on this machine; or a browser sends it on behalf
+            of another site.
     """
-    if secret is None:
-        if _is_local(request.remote):
+    refusal: web.HTTPException
+    if _is_from_another_site(request):
+        refusal = web.HTTPForbidden(text="a page of another site may not do that\n")
+    elif secret is None:
+        if _is_local(request.remote) and _names_this_machine(request):
             return
-        refusal: web.HTTPException = web.HTTPForbidden(text="no secret is configured: only this machine may do that\n")
+        refusal = web.HTTPForbidden(text="no secret is configured: only this machine may do that\n")
     else:
         if presents(request, secret):
             return
@@ -65,6 +70,24 @@ def require(request: web.Request, secret: Secret | None, endpoint: str, metrics:
     metrics.unauthorized.labels(endpoint).inc()
     log.warning("refused %s %s from %s: %s", request.method, request.path, request.remote, refusal.reason)
     raise refusal
+
+
+def _is_from_another_site(request: web.Request) -> bool:
+    """Whether a browser says so: it would carry out anybody's page's orders from this machine, password included."""
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    origin = request.headers.get("Origin")
+    return site not in {"none", "same-origin"} or (origin is not None and origin.partition("://")[2] != request.host)
+
+
+def _names_this_machine(request: web.Request) -> bool:
+    """Whether the address that was asked for is this machine's own.
+
+    A page's own name can be made to point to 127.0.0.1, and then its orders come from the same site.
+    """
+    with suppress(ValueError):
+        name = urlsplit(f"//{request.host}").hostname or ""
+        return name == "localhost" or _is_local(name)
+    return False
 
 
 def _is_local(remote: str | None) -> bool:
