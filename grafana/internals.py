@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.parts import BLUE, GREEN, GREY, RED, TARGET, YELLOW, YES_NO, Page, lines, number, query, rows
+from grafana.parts import BLUE, GREEN, GREY, RED, TARGET, YELLOW, YES_NO, Page, counted, lines, number, query, rows
 
 CONTROLS = {0: ("on", GREEN), 1: ("dry-run", YELLOW), 2: ("off", RED)}
 ALERTMANAGER = {-1: ("not configured", GREY), **YES_NO}
@@ -75,10 +75,10 @@ def _jobs(page: Page) -> None:
     page.add(
         lines(
             "Runs",
-            "Runs of each job per second, by result. missed: it was due while its last run was not over.",
+            "Runs of each job per second, by result. missed: it could not begin when it was due.",
             [
                 query(
-                    f"sum by (instance, job_name, result) (rate(mayday_jobs_total{{{TARGET}}}[$__rate_interval]))",
+                    f"sum by (instance, job_name, result) (rate(mayday_jobs_total{{{TARGET}}}[$__rate_interval])) > 0",
                     "{{instance}} {{job_name}} {{result}}",
                 )
             ],
@@ -86,11 +86,13 @@ def _jobs(page: Page) -> None:
         ),
         lines(
             "Duration",
-            "99th percentile of each job's duration.",
+            "Mean duration of the runs of each job.",
             [
                 query(
-                    "histogram_quantile(0.99, sum by (instance, job_name, le) "
-                    f"(rate(mayday_job_duration_seconds_bucket{{{TARGET}}}[$__rate_interval])))",
+                    "sum by (instance, job_name) "
+                    f"(rate(mayday_job_duration_seconds_sum{{{TARGET}}}[$__rate_interval])) / "
+                    "sum by (instance, job_name) "
+                    f"(rate(mayday_job_duration_seconds_count{{{TARGET}}}[$__rate_interval]))",
                     "{{instance}} {{job_name}}",
                 )
             ],
@@ -108,7 +110,7 @@ def _docker(page: Page) -> None:
             [
                 query(
                     "sum by (instance, operation, result) "
-                    f"(rate(mayday_docker_requests_total{{{TARGET}}}[$__rate_interval]))",
+                    f"(rate(mayday_docker_requests_total{{{TARGET}}}[$__rate_interval])) > 0",
                     "{{instance}} {{operation}} {{result}}",
                 )
             ],
@@ -136,24 +138,21 @@ def _doors(page: Page) -> None:
             "Alerts received",
             "By what became of them. no_vpn: it names no configured VPN; own: Mayday's own, ignored.",
             [
-                query(
-                    f"sum by (instance, result) (increase(mayday_webhook_alerts_total{{{TARGET}}}[$__rate_interval]))",
-                    "{{instance}} {{result}}",
-                )
+                counted("mayday_webhook_alerts_total", "instance, result", TARGET, "{{instance}} {{result}}"),
             ],
             bars=True,
+            nothing="No alert was received within the time shown",
         ),
         lines(
             "Refused for a missing or wrong secret",
             "By door.",
             [
-                query(
-                    "sum by (instance, endpoint) "
-                    f"(increase(mayday_unauthorized_requests_total{{{TARGET}}}[$__rate_interval]))",
-                    "{{instance}} {{endpoint}}",
-                )
+                counted(
+                    "mayday_unauthorized_requests_total", "instance, endpoint", TARGET, "{{instance}} {{endpoint}}"
+                ),
             ],
             bars=True,
+            nothing="Nobody was refused within the time shown",
         ),
     )
 

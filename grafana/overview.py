@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from grafana_foundation_sdk.builders import common as common_builders
+from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
 from grafana.parts import (
     BLUE,
     GREEN,
+    GREY,
     MODE,
     MODES,
     PHASE,
@@ -17,14 +20,20 @@ from grafana.parts import (
     VPN,
     YELLOW,
     Page,
+    counted,
     distribution,
     lines,
     number,
     quantiles,
     query,
     rows,
+    steps,
     timeline,
 )
+
+STATES = {"working": GREEN, "unhealthy": YELLOW, "orphaned": RED, "stopped": GREY}
+OWN = 'alertname=~"Mayday.*",instance=~"$instance|"'
+"""Alerts about the chosen Maydays, and those that name no instance."""
 
 
 def overview() -> Page:
@@ -35,16 +44,19 @@ def overview() -> Page:
         "Redundant VPNs, their engines, and the emergencies that Mayday handled.",
         vpns=True,
     )
-    active = f"mayday_emergency_mode_active{{{TARGET}}}"
+    # Grafana marks the times at which the value is above 0, and draws neighbouring ones as one. Counters miss no
+    # emergency, however short.
     page.annotate(
         "Emergency entered",
-        f"{active} == 1 and min_over_time({active}[30s]) == 0",
+        "sum by (instance, vpn, reason) "
+        f"(increase(mayday_emergency_mode_entries_total{{{TARGET}}}[$__rate_interval])) > 0",
         YELLOW,
-        "{{instance}} entered emergency mode",
+        "{{instance}} entered emergency mode: {{vpn}} failed ({{reason}})",
     )
     page.annotate(
         "Emergency left",
-        f"{active} == 0 and max_over_time({active}[30s]) == 1",
+        f"increase(mayday_emergency_mode_seconds_total{{{TARGET}}}[$__rate_interval]) > 0"
+        f" and on (job, instance) mayday_emergency_mode_active{{{TARGET}}} == 0",
         GREEN,
         "{{instance}} left emergency mode",
     )
@@ -92,7 +104,7 @@ def _now(page: Page) -> None:
         ).span(4),
         number(
             "All VPNs healthy, 30 days",
-            "Share of the last 30 days in which every VPN was healthy. The objective is 99 %.",
+            "Share of the last 30 days, as far as recorded, in which every VPN was healthy. The objective is 99 %.",
             f"instance:mayday_redundant:avg30d{{{TARGET}}}",
             unit="percentunit",
             levels=((None, RED), (0.99, GREEN)),
@@ -113,12 +125,16 @@ def _phases(page: Page) -> None:
             PHASES,
         ).height(6),
         timeline(
-            "What each source says",
-            "docker: the container and its health check; alertmanager: an alert that names the VPN; operator: a drill.",
-            f"max by (instance, vpn, source) (mayday_vpn_signal{{{VPN}}})",
+            "Who objected to a VPN",
+            "Sources that objected at some time: docker, the container and its health check; alertmanager, an alert "
+            "that names the VPN; operator, a drill.",
+            f"max by (instance, vpn, source) (mayday_vpn_signal{{{VPN}}})"
+            " and on (instance, vpn, source)"
+            f" max by (instance, vpn, source) (max_over_time(mayday_vpn_signal{{{VPN}}}[$__range] @ end())) == 1",
             "{{instance}} {{vpn}} {{source}}",
             SIGNALS,
-        ).height(8),
+            nothing="No source objected to a VPN within the time shown",
+        ).height(6),
         lines(
             "Stabilization left",
             "How long a recovered VPN still waits before it is filled.",
@@ -130,30 +146,31 @@ def _phases(page: Page) -> None:
 
 def _engines(page: Page) -> None:
     page.row("Engines")
-    desired = query(f"mayday_engines_desired{{{VPN}}}", "{{instance}} desired", ref="B")
+    desired = query(f"sum(mayday_engines_desired{{{VPN}}})", "desired", ref="B")
+    panel = lines(
+        "Engines on $vpn",
+        "Engines by state, stacked, and (the line) how many there should be in the present mode. Of several Maydays, "
+        "the sum.",
+        [query(f"sum by (state) (mayday_engines{{{VPN}}})", "{{state}}"), desired],
+        stacked=True,
+    )
+    for state, color in STATES.items():
+        panel.override_by_name(state, [_color(color)])
     page.add(
-        lines(
-            "Engines on $vpn",
-            "Engines by state, stacked, and (the line) how many there should be in the present mode.",
-            [query(f"mayday_engines{{{VPN}}}", "{{instance}} {{state}}"), desired],
-            stacked=True,
-        )
-        .repeat("vpn")
-        .repeat_direction("h")
-        .max_per_row(2)
-        .override_by_regexp("/desired$/", _line())
-        .span(24),
+        panel.override_by_name("desired", _line()).repeat("vpn").repeat_direction("h").max_per_row(3).span(24),
         lines(
             "Engines removed",
             "By reason and result. vpn_failed: evacuated; overtaken: created while its VPN failed, and undone.",
-            [query(_steps("mayday_engines_removed_total"), "{{reason}} {{result}}")],
+            [counted("mayday_engines_removed_total", "reason, result", VPN, "{{reason}} {{result}}")],
             bars=True,
+            nothing="None was removed within the time shown",
         ),
         lines(
             "Engines provisioned",
             "By reason and result. fill: up to the share; relief: in an emergency; replace and repair: one for one.",
-            [query(_steps("mayday_engines_provisioned_total"), "{{reason}} {{result}}")],
+            [counted("mayday_engines_provisioned_total", "reason, result", VPN, "{{reason}} {{result}}")],
             bars=True,
+            nothing="None was provisioned within the time shown",
         ),
     )
 
@@ -165,12 +182,12 @@ def _line() -> list[DynamicConfigValue]:
         DynamicConfigValue(id_val="custom.fillOpacity", value=0),
         DynamicConfigValue(id_val="custom.lineWidth", value=2),
         DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 6]}),
-        DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": BLUE}),
+        _color(BLUE),
     ]
 
 
-def _steps(counter: str) -> str:
-    return f"sum by (reason, result) (increase({counter}{{{VPN}}}[$__rate_interval]))"
+def _color(color: str) -> DynamicConfigValue:
+    return DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": color})
 
 
 def _emergencies(page: Page) -> None:
@@ -187,20 +204,25 @@ def _emergencies(page: Page) -> None:
             "Entries by VPN and reason",
             "Which VPN's failure began an emergency, and what showed it, within the time shown.",
             [query(f"{entries} > 0", instant=True)],
+            value="Times",
+            nothing="No emergency within the time shown",
         ),
         rows(
             "Failures by VPN and reason",
             "Every failure of a VPN within the time shown, also those during another emergency.",
             [query(f"{failures} > 0", instant=True)],
+            value="Times",
+            nothing="No failure within the time shown",
         ),
         timeline(
             "Mayday's alerts",
             "Alerts of rules/alerts that are pending or firing. Each has a runbook.",
-            'max by (alertname) (ALERTS{alertname=~"Mayday.*",alertstate="firing"} * 1)'
-            ' or max by (alertname) (ALERTS{alertname=~"Mayday.*",alertstate="pending"} * 0)',
-            "{{alertname}}",
+            f'max by (alertname, instance) (ALERTS{{{OWN},alertstate="firing"}} * 1)'
+            f' or max by (alertname, instance) (ALERTS{{{OWN},alertstate="pending"}} * 0)',
+            "{{alertname}} {{instance}}",
             {0: ("pending", YELLOW), 1: ("firing", RED)},
-        ).height(6),
+            nothing="No alert within the time shown",
+        ).height(8),
     )
 
 
@@ -232,5 +254,8 @@ def _objective(page: Page) -> None:
                 for window, ref in zip(windows, "ABCD", strict=True)
             ],
             unit="x",
-        ).span(24)
+        )
+        .thresholds(steps((None, GREEN), (1, YELLOW), (14.4, RED)))
+        .thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED))
+        .span(24)
     )

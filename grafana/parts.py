@@ -26,7 +26,7 @@ VPN = f'{TARGET},vpn=~"$vpn"'
 GREEN, YELLOW, RED, BLUE, GREY = "#009E73", "#E69F00", "#D55E00", "#0072B2", "#999999"
 
 MODES = {0: ("normal", GREEN), 1: ("emergency", YELLOW), 2: ("outage", RED)}
-PHASES = {0: ("unknown", GREY), 1: ("healthy", GREEN), 2: ("stabilizing", BLUE), 3: ("failed", RED)}
+PHASES = {0: ("unknown", GREY), 1: ("healthy", GREEN), 2: ("stabilizing", YELLOW), 3: ("failed", RED)}
 YES_NO = {0: ("no", RED), 1: ("yes", GREEN)}
 SIGNALS = {0: ("no objection", GREEN), 1: ("unhealthy", RED)}
 MODE = (
@@ -47,6 +47,15 @@ def query(
     """One PromQL query."""
     built = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(ref).datasource(SOURCE)
     return built.instant() if instant else built.range()
+
+
+def counted(counter: str, labels: str, matchers: str, legend: str) -> prometheus.Dataquery:
+    """What a counter counted within each bar, where it counted anything.
+
+    Bars do not overlap, so that together they make the sum.
+    """
+    expression = f"sum by ({labels}) (rate({counter}{{{matchers}}}[$__rate_interval])) * $__interval_ms / 1000 > 0"
+    return query(expression, legend).interval("30s")
 
 
 def _common(panel: P, title: str, description: str, queries: Sequence[prometheus.Dataquery], unit: str) -> P:
@@ -107,10 +116,16 @@ def number(
 
 
 def timeline(
-    title: str, description: str, expression: str, legend: str, states: dict[int, tuple[str, str]]
+    title: str,
+    description: str,
+    expression: str,
+    legend: str,
+    states: dict[int, tuple[str, str]],
+    *,
+    nothing: str = "No data",
 ) -> statetimeline.Panel:
     """States over time, a line for each series."""
-    panel = _common(statetimeline.Panel(), title, description, [query(expression, legend)], "short")
+    panel = _common(statetimeline.Panel(), title, description, [query(expression, legend)], "short").no_value(nothing)
     panel.mappings(words(states)).merge_values(True).show_value(common.VisibilityMode.AUTO)
     return panel.row_height(0.8).fill_opacity(80).legend(_legend()).span(24)
 
@@ -123,9 +138,12 @@ def lines(
     unit: str = "short",
     bars: bool = False,
     stacked: bool = False,
+    nothing: str = "No data",
 ) -> timeseries.Panel:
     """Values over time."""
-    panel = _common(timeseries.Panel(), title, description, queries, unit)
+    panel = _common(timeseries.Panel(), title, description, queries, unit).no_value(nothing)
+    if bars:
+        panel.decimals(0)
     panel.min(0).legend(_legend()).line_width(1).fill_opacity(60 if stacked or bars else 10)
     panel.draw_style(common.GraphDrawStyle.BARS if bars else common.GraphDrawStyle.LINE)
     panel.tooltip(common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI))
@@ -155,18 +173,32 @@ def quantiles(title: str, description: str, metric: str) -> stat.Panel:
         query(of(0.99), "{{instance}} p99", ref="B", instant=True),
     ]
     panel = _common(stat.Panel(), title, description, targets, "s")
-    panel.graph_mode(common.BigValueGraphMode.NONE).no_value("none yet")
+    panel.graph_mode(common.BigValueGraphMode.NONE).no_value("none yet").thresholds(steps((None, BLUE)))
     return panel.reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"])).span(8).height(4)
 
 
-def rows(title: str, description: str, queries: Sequence[prometheus.Dataquery], *, unit: str = "short") -> table.Panel:
-    """A table of what there is now, a line for each series."""
+def rows(
+    title: str,
+    description: str,
+    queries: Sequence[prometheus.Dataquery],
+    *,
+    unit: str = "short",
+    value: str | None = None,
+    nothing: str = "No data",
+) -> table.Panel:
+    """A table of what there is now, a line for each series; `value` is the heading of the number, if it is shown."""
     for item in queries:
         item.format(PromQueryFormat.TABLE)
-    panel = _common(table.Panel(), title, description, queries, unit)
+    panel = _common(table.Panel(), title, description, queries, unit).no_value(nothing)
+    hidden = ["Time", "__name__", "job", *([] if value else ["Value"])]
     panel.with_transformation(
         dashboard.DataTransformerConfig(
-            id_val="organize", options={"excludeByName": {"Time": True, "__name__": True, "job": True}}
+            id_val="organize",
+            options={
+                "excludeByName": dict.fromkeys(hidden, True),
+                "indexByName": {name: place for place, name in enumerate(("instance", "vpn", "reason", "Value"))},
+                "renameByName": {"instance": "Mayday", "vpn": "VPN", "reason": "Reason", "Value": value or "Value"},
+            },
         )
     )
     return panel.span(12).height(8)
@@ -212,7 +244,6 @@ class Page:
             .sort(dashboard.VariableSort.ALPHABETICAL_ASC)
             .multi(True)
             .include_all(True)
-            .all_value(".+")
             .current(dashboard.VariableOption(selected=True, text="All", value="$__all"))
         )
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-INTERVALS = {"$__rate_interval": "15s", "$__interval": "5s", "$__range": "10m"}
-"""What a time range of some minutes and scrapes every second or two come to."""
+INTERVALS = {"$__rate_interval": "15s", "$__interval_ms": "5000", "$__interval": "5s", "$__range": "10m"}
+"""What a time range of some minutes and scrapes every second or two come to; the longer names first."""
 
 
 @dataclass(frozen=True)

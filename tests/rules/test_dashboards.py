@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.build import FOLDER, built
+from grafana.parts import GREEN, RED, YELLOW
 from tests.rules.dashboards import Query, panels, queries
 from tests.rules.exposition import unknown
 from tests.rules.test_rules import RECORDED
@@ -83,6 +86,50 @@ def test_a_query_asks_for_what_is_exposed(query: Query) -> None:
         assert 'instance=~"$instance"' in selector, query.expression
     if "mayday" not in query.expression:
         assert re.search(r"\b(up|ALERTS)\{", query.expression), query.expression
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_grafanas_own_model_reads_a_dashboard_without_loss(path: Path) -> None:
+    """The SDK that is generated from Grafana's schema decodes the file and encodes it to the same, panel by panel."""
+    document = json.loads(path.read_text())
+    again = json.loads(json.dumps(Dashboard.from_json(document), cls=JSONEncoder))
+    for panel, copy in zip(document.pop("panels"), again.pop("panels"), strict=True):
+        assert panel == copy, panel["title"]
+    # Of annotations the schema names only some fields; what Prometheus' have besides is the data source's own.
+    ours, theirs = document.pop("annotations")["list"], again.pop("annotations")["list"]
+    assert [item.items() >= copy.items() for item, copy in zip(ours, theirs, strict=True)] == [True] * len(ours)
+    again.setdefault("id", None)
+    assert document == again
+
+
+@pytest.mark.parametrize("query", [query for path in FILES for query in queries(path)], ids=str)
+def test_a_query_fits_every_time_range_and_every_mayday(query: Query) -> None:
+    """Ranges follow what is shown and how often is scraped; no target is named; a selection of several is a match."""
+    for interval in re.findall(r"\[([^\]]+)\]", query.expression):
+        assert interval in {"$__rate_interval", "$__range"}, query.expression
+    assert not re.search(r'(job|instance|vpn)(=|!=)"', query.expression)
+    assert not re.search(r"mayday:8000|localhost|127\.0\.0\.1", query.expression)
+    for counter in re.findall(r"(\w+)\((?:mayday|process|python)_\w+_(?:total|bucket|sum|count)\b", query.expression):
+        assert counter in {"rate", "increase"}, query.expression
+
+
+@pytest.mark.parametrize("panel", DRAWN)
+def test_a_panel_can_be_read(panel: dict[str, Any]) -> None:
+    """Units that Grafana knows, a legend for each line, and words for every state in colours that mean one thing."""
+    defaults = panel["fieldConfig"]["defaults"]
+    assert defaults["unit"] in {"short", "s", "percentunit", "bytes", "ops", "reqps", "x"}
+    assert panel["title"][0].isupper() or panel["title"].startswith("Mayday")
+    if panel["type"] in {"timeseries", "state-timeline", "stat", "heatmap"}:
+        assert all(target["legendFormat"] for target in panel["targets"])
+    if panel["type"] == "state-timeline":
+        assert defaults["mappings"]
+        assert defaults["noValue"]
+    if panel["type"] == "stat":
+        assert defaults["mappings"] if "mappings" in defaults else defaults["thresholds"]["steps"]
+    meaning = {"failed": RED, "outage": RED, "stabilizing": YELLOW, "emergency": YELLOW, "healthy": GREEN}
+    for mapping in defaults.get("mappings", ()):
+        for option in mapping["options"].values():
+            assert option["color"] == meaning.get(option["text"], option["color"])
 
 
 def test_grafana_finds_what_is_provisioned() -> None:

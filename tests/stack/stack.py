@@ -122,7 +122,8 @@ class Stack:
             local_rules="vpn-probe.yml",
         )
         self.mayday = self.new_mayday(port)
-        await self._exit.enter_async_context(self.mayday)
+        await self.mayday.__aenter__()
+        self._exit.push_async_callback(self._end_mayday)
         await self._exit.enter_async_context(self.alertmanager)
         await self._exit.enter_async_context(self.prometheus)
         await until(self._settled, "the fleet is whole, and Prometheus has seen it")
@@ -134,6 +135,15 @@ class Stack:
 
     async def __aexit__(self, *error: object) -> None:
         await self._exit.aclose()
+
+    async def _end_mayday(self) -> None:
+        await self.mayday.__aexit__()
+
+    async def restart_mayday(self) -> None:
+        """End Mayday, and start another on the same port and the same state."""
+        await self._end_mayday()
+        self.mayday = self.new_mayday(self.mayday.settings.app_port)
+        await self.mayday.__aenter__()
 
     def new_mayday(self, port: int) -> App:
         """A Mayday with every feature on, at test speed."""

@@ -12,10 +12,17 @@ from exporter.core.model import Phase
 from grafana.build import FOLDER
 from tests.rules.dashboards import queries
 from tests.stack.programs import until
-from tests.stack.stack import Stack
+from tests.stack.stack import TOKEN, Stack
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+INTERVALS = "scrape, evaluation and group interval 1 s, health check 0.2 s, two failures"
+
+
+def waited(since: float) -> str:
+    return f"{time.monotonic() - since:.2f} s"
 
 
 async def test_a_failure_is_told_to_the_operator_and_its_end_too(tmp_path: Path) -> None:
@@ -26,7 +33,7 @@ async def test_a_failure_is_told_to_the_operator_and_its_end_too(tmp_path: Path)
         await stack.in_emergency(yes=True)
         entered = time.monotonic()
         told = await stack.neighbours.hears("firing", "MaydayEmergencyMode")
-        print(f"failure to emergency {entered - began:.2f} s; emergency to operator {told.at - entered:.2f} s")
+        print(f"{INTERVALS}: failure to emergency {entered - began:.2f} s, failure to operator {told.at - began:.2f} s")
         assert told.labels["vpn"] == "gluetun_2"
         assert told.labels["severity"] == "critical"
         async with aiohttp.ClientSession() as session, session.get(told.annotations["runbook_url"]) as response:
@@ -36,7 +43,7 @@ async def test_a_failure_is_told_to_the_operator_and_its_end_too(tmp_path: Path)
         await stack.in_emergency(yes=False)
         left = time.monotonic()
         resolved = await stack.neighbours.hears("resolved", "MaydayEmergencyMode")
-        print(f"end of the emergency to operator {resolved.at - left:.2f} s")
+        print(f"{INTERVALS}: end of the emergency to operator {resolved.at - left:.2f} s")
         # None of Mayday's own alerts was sent to Mayday.
         assert await stack.prometheus.value("sum(mayday_webhook_alerts_total)") == 0
 
@@ -59,13 +66,37 @@ async def test_an_outage_silences_what_follows_from_it(tmp_path: Path) -> None:
         await stack.neighbours.hears("resolved", "MaydayOutage")
 
 
+async def test_a_restart_of_mayday_in_an_emergency_tells_the_operator_nothing(tmp_path: Path) -> None:
+    """Mayday is started anew while a VPN is failed: neither an end nor a second beginning is told, nor counted."""
+    async with Stack(tmp_path) as stack:
+        stack.host.set_truth("gluetun_2", good=False)
+        await stack.neighbours.hears("firing", "MaydayEmergencyMode")
+        seen = stack.mayday.controller.get_emergency_mode_info()["entered_at"]
+        restarted, started = time.monotonic(), time.time()
+        await stack.restart_mayday()
+        await stack.in_emergency(yes=True)
+        assert stack.mayday.controller.get_emergency_mode_info()["entered_at"] == seen
+
+        async def scraped() -> bool:
+            return bool(await stack.prometheus.query(f"mayday_snapshot_timestamp_seconds > {started}"))
+
+        await until(scraped, "Prometheus scrapes the new Mayday")
+        await asyncio.sleep(4)  # evaluations and notifications, each every second
+        again = [told for told in stack.neighbours.told if told.at > restarted]
+        assert "MaydayEmergencyMode" not in {told.labels["alertname"] for told in again}
+        failures = 'sum(increase(mayday_vpn_transitions_total{phase="failed"}[1m]))'
+        assert round(await stack.prometheus.value(failures) or 0) <= 1
+        stack.host.set_truth("gluetun_2", good=True)
+        await stack.neighbours.hears("resolved", "MaydayEmergencyMode")
+
+
 async def test_an_external_alert_that_names_a_vpn_is_a_failure(tmp_path: Path) -> None:
     """A probe through gluetun_2 fails although Docker calls it healthy: emergency, until it succeeds."""
     async with Stack(tmp_path) as stack:
         began = time.monotonic()
         stack.neighbours.probes["gluetun_2"] = 0
         await stack.in_emergency(yes=True)
-        print(f"failing probe to emergency {time.monotonic() - began:.2f} s")
+        print(f"{INTERVALS}, the probe's window 3 s and `for` 2 s: failing probe to emergency {waited(began)}")
         judgement = stack.mayday.controller.snapshot.judgements["gluetun_2"]
         assert {signal.source: signal.verdict for signal in judgement.signals} == {
             "docker": "healthy",
@@ -143,11 +174,20 @@ async def test_every_query_of_every_panel_has_an_answer(tmp_path: Path) -> None:
             return await stack.prometheus.value('sum(mayday_engines{state="working"})') == 4
 
         await until(whole, "Prometheus sees the fleet whole again")
-        # A wrong secret, so that the door's counter has moved.
+        # A wrong secret, and an alert that concerns nobody, so that the counters of the door have moved.
+        alert = {
+            "status": "firing",
+            "labels": {"alertname": "A"},
+            "startsAt": "2026-03-04T05:06:07Z",
+            "fingerprint": "a",
+        }
+        body = {"version": "4", "alerts": [alert]}
         async with aiohttp.ClientSession() as session:
             url = f"http://127.0.0.1:{stack.mayday.settings.app_port}/webhook/alertmanager"
-            async with session.post(url, headers={"Authorization": "Bearer wrong"}) as response:
-                assert response.status == 401
+            for secret, status in (("wrong", 401), (TOKEN, 200)):
+                headers = {"Authorization": f"Bearer {secret}"}
+                async with session.post(url, headers=headers, json=body) as response:
+                    assert response.status == status
         await asyncio.sleep(2.5)  # two more scrapes
         silent = []
         asked = [query for path in sorted(FOLDER.glob("*.json")) for query in queries(path)]
@@ -159,7 +199,9 @@ async def test_every_query_of_every_panel_has_an_answer(tmp_path: Path) -> None:
             else:
                 series = await stack.prometheus.query_range(query.interpolated, began, now, 1)
                 values = [value for item in series for _, value in item["values"]]
-            if not any(value != "NaN" for value in values):
+            # Grafana marks an annotation only where the value is above 0.
+            least = 0.0 if ": annotation " in query.where else float("-inf")
+            if not any(float(value) > least for value in values):
                 silent.append(f"{query}: {query.interpolated}")
         assert not silent, "\n".join(silent)
         print(f"{len(asked)} queries, each with an answer")
