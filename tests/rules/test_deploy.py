@@ -36,6 +36,54 @@ def test_the_compose_file_keeps_to_the_specification() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_mayday_alone_is_the_same_mayday() -> None:
+    """deploy/mayday-only.yml keeps to the specification, and its proxy and Mayday are those of docker-compose.yml."""
+    path = ROOT / "deploy/mayday-only.yml"
+    alone = yaml.safe_load(path.read_text())
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", path]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert alone["services"].keys() == {"docker-proxy", "mayday"}
+    assert alone["services"]["docker-proxy"] == SERVICES["docker-proxy"]
+    ours, theirs = SERVICES["mayday"], alone["services"]["mayday"]
+    elsewhere = {"build", "env_file", "environment", "networks"}
+    assert {key: value for key, value in ours.items() if key not in elsewhere} == {
+        key: value for key, value in theirs.items() if key not in elsewhere
+    }
+    for name in ("build", "env_file"):
+        assert (path.parent / theirs[name]).resolve() == (ROOT / ours[name]).resolve()
+    assert theirs["environment"].items() <= ours["environment"].items()
+    assert alone["networks"]["docker-proxy"] == COMPOSE["networks"]["docker-proxy"]
+
+
+def test_everything_to_fill_in_is_in_the_example() -> None:
+    """Each variable of docker-compose.yml is in .env.example, and each of .env.example is documented as somebody's."""
+    example = dict(re.findall(r"^([A-Z_0-9]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    used = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
+    assert used
+    assert used <= example.keys()
+
+
+@pytest.mark.parametrize("guide", ["compose", "existing"])
+def test_the_settings_that_a_new_user_ends_up_with_are_good(guide: str, tmp_path: Path) -> None:
+    """.env.example, with what the compose file or the guide for an existing stack adds, passes `--check-config`."""
+    settings = dict(re.findall(r"^([A-Z_0-9]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    if guide == "compose":
+        settings |= SERVICES["mayday"]["environment"]
+    else:
+        settings |= yaml.safe_load((ROOT / "deploy/mayday-only.yml").read_text())["services"]["mayday"]["environment"]
+        lines = re.findall(r"^ {7}([A-Z_0-9]+)=(.*)$", (ROOT / "docs/existing-stack.md").read_text(), re.MULTILINE)
+        assert len(lines) > 5
+        settings |= dict(lines)
+    (tmp_path / "secret").write_text("a-secret-that-is-long-enough")
+    settings = {name: str(tmp_path / "secret") if name.endswith("_FILE") else text for name, text in settings.items()}
+    command = [sys.executable, "-m", "exporter", "--check-config"]
+    result = subprocess.run(
+        command, env={**settings, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_has_the_least_of_privileges(name: str) -> None:
     """Not root, no capability, no new privileges, nothing writable but volumes, an image of a fixed version."""
