@@ -18,6 +18,7 @@ from exporter.core.model import Mode, Phase, Reason, Verdict
 from exporter.core.signals import Judgement
 from exporter.core.snapshot import Snapshot
 from exporter.core.state import CARRYING, FleetState, ModeChange, PhaseChange, initial_state, step
+from exporter.echoes import Echoes
 from exporter.errors import BadRequestError
 from exporter.facts import Facts
 from exporter.signalbook import SignalBook
@@ -73,6 +74,7 @@ class Controller:
         self.facts = Facts(self.policy.vpns, settings.label)
         self.overtaken: dict[str, str] = {}
         """Containers whose creation was overtaken by a phase change, with their VPN: to be undone."""
+        self.echoes = Echoes(clock)
         self.clock = clock
         self._memories = memories
         now = clock.now()

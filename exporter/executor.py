@@ -15,6 +15,7 @@ from exporter.controller import Work
 from exporter.core import plan
 from exporter.core.fleet import namespace_of
 from exporter.core.plan import ProvisionReason, RemoveReason
+from exporter.echoes import REMOVAL
 from exporter.errors import BadRequestError, ConflictError, MissingError, RefusedError, RuntimeFailure, UnreachableError
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class Executor:
         been made: a container may yet appear under them."""
         self.busy: set[str] = set()
         """Ids of containers that a call is changing."""
+        self.gate = asyncio.Semaphore(controller.settings.docker_workers)
+        """Held while containers are created, started or removed. Who waits for the daemon waits here, not behind it: a
+        guard is asked when its call is about to be made, and engines come one by one, not all at the end."""
         self._told_dry: set[tuple[str, str]] = set()
 
     # --- cleanup -----------------------------------------------------------------------------------------------------
@@ -89,11 +93,13 @@ class Executor:
         async def remove() -> None:
             if grace_s:
                 await self.call(guard, lambda: runtime.stop(engine.id, grace_s))
-            await self.call(guard, lambda: runtime.remove(engine.id))
+            async with self.gate:
+                await self.call(guard, lambda: runtime.remove(engine.id))
 
         if engine.id in self.busy:
             return False
         self.busy.add(engine.id)
+        controller.echoes.expect(engine.name, REMOVAL)
         try:
             await remove()
         except OvertakenError:
@@ -109,6 +115,7 @@ class Executor:
             return False
         finally:
             self.busy.discard(engine.id)
+            controller.echoes.ended(engine.name, engine.id)
         controller.facts.gone(engine.id, controller.clock.mono())
         controller.overtaken.pop(engine.id, None)
         controller.recorder.removed(engine.vpn, engine.name, reason, "ok")

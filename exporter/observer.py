@@ -95,9 +95,13 @@ class Observer:
         if facts.container(event.id) is None and facts.label.key not in event.labels:
             return
         if event.action == "destroy":
+            news = facts.container(event.id) is not None
             facts.gone(event.id, controller.clock.mono())
             controller.overtaken.pop(event.id, None)
-            controller.evaluate()
+            if news:
+                controller.evaluate()
+            return
+        if controller.echoes.caused(event):
             return
         if event.action in {"start", "restart"}:
             facts.started_elsewhere(event.id, controller.clock.mono())

@@ -14,6 +14,7 @@ from exporter.core import plan
 from exporter.core.fleet import namespace_of
 from exporter.core.model import Container, ContainerState, Mode
 from exporter.core.plan import ProvisionReason, RemoveReason
+from exporter.echoes import CREATION
 from exporter.errors import BadRequestError, ConflictError, MissingError, RefusedError, RuntimeFailure, UnreachableError
 from exporter.executor import RETRY_S, OvertakenError
 
@@ -74,6 +75,9 @@ class Provisioner:
         # Places are taken in the same step as the decision: nobody can decide on the same room meanwhile.
         taken = [(fill, [self.take_place(fill.vpn) for _ in range(fill.count)]) for fill in fills]
         results = await asyncio.gather(*(self._fill(fill, places) for fill, places in taken))
+        if taken:
+            # Docker has the last word on what there is now.
+            await self._executor.read_again()
         return None if all(results) else RETRY_S
 
     def _fills(self) -> list[plan.Fill]:
@@ -126,6 +130,16 @@ class Provisioner:
 
         Returns "ok", "undone" or "error", and the place it was given in the end.
         """
+        async with self._executor.gate:
+            self._controller.echoes.expect(place.name, CREATION)
+            try:
+                return await self._create(place, reason, spec)
+            finally:
+                self._controller.echoes.ended(place.name, None)
+
+    async def _create(
+        self, place: Place, reason: ProvisionReason, spec: Callable[[Place], EngineSpec]
+    ) -> tuple[str, Place]:
         controller = self._controller
         since = controller.state.vpns[place.vpn].since
         created: str | None = None
@@ -154,6 +168,7 @@ class Provisioner:
             self._executor.after(error)
         else:
             result, note = "ok", ""
+        controller.echoes.ended(place.name, created)
         if created is not None:
             asked_at = controller.clock.mono()
             self._executor.note_started(created, place.vpn, namespace)

@@ -38,6 +38,8 @@ _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 WAITING_WORKERS = 64
 """Stops at once. For nearly all of its time such a call only waits for a container's grace to pass, which costs the
 daemon nothing; behind a few workers every grace would wait for the one before (measured, see docs/performance.md)."""
+READERS = 4
+"""Reads at once. They have threads of their own: a VPN that fails is looked at while dozens of changes wait."""
 LINGER_S = 10.0
 """How long a thread stays that waited for such a call, seconds."""
 _RESULTS: dict[type[RuntimeFailure], str] = {
@@ -99,6 +101,7 @@ class DockerRuntime:
         self._workers = workers
         self._pool = DaemonPool(workers)
         self._waiting = DaemonPool(WAITING_WORKERS, linger_s=LINGER_S)
+        self._reading = DaemonPool(READERS)
         self._version: str | None = None
         self._idle: deque[Any] = deque()
         self._streams: set[DockerEventStream] = set()
@@ -195,6 +198,7 @@ class DockerRuntime:
             await stream.close()
         self._pool.shutdown()
         self._waiting.shutdown()
+        self._reading.shutdown()
         while self._idle:
             self._idle.pop().close()
 
@@ -214,7 +218,11 @@ class DockerRuntime:
                 self._on_request(operation, result, time.perf_counter() - began)
 
         try:
-            pool = self._waiting if operation == "stop" else self._pool
+            pool = self._pool
+            if operation in {"list", "inspect", "events"}:
+                pool = self._reading
+            elif operation == "stop":
+                pool = self._waiting
             return await asyncio.get_running_loop().run_in_executor(pool, in_thread)
         except RuntimeError as error:  # the pool is shut down: Mayday ends
             raise UnreachableError(f"{what}: the connection to Docker is closed") from error
