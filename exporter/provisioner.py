@@ -19,7 +19,7 @@ from exporter.errors import BadRequestError, ConflictError, MissingError, Refuse
 from exporter.executor import RETRY_S, OvertakenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from exporter.executor import Executor
     from exporter.runtime.base import EngineSpec
@@ -73,7 +73,8 @@ class Provisioner:
             self._tell_dry_fills(fills)
             return None
         # Places are taken in the same step as the decision: nobody can decide on the same room meanwhile.
-        taken = [(fill, [self.take_place(fill.vpn) for _ in range(fill.count)]) for fill in fills]
+        names = self._free_names()
+        taken = [(fill, self._take_places(fill, names)) for fill in fills]
         results = await asyncio.gather(*(self._fill(fill, places) for fill, places in taken))
         if taken:
             # Docker has the last word on what there is now.
@@ -84,13 +85,21 @@ class Provisioner:
         controller = self._controller
         return plan.fills(controller.state, controller.fleet, controller.policy, self._pending())
 
-    async def _fill(self, fill: plan.Fill, places: Iterable[Place | None]) -> bool:
+    def _take_places(self, fill: plan.Fill, names: Iterator[str]) -> list[Place]:
+        """Places for a whole fill at once: what is taken is looked through once, not once for each engine."""
+        controller = self._controller
+        taken = [place.port for place in self.places if place.vpn == fill.vpn]
+        ports = plan.free_ports(controller.fleet, controller.policy, fill.vpn, taken)
+        places = [Place(fill.vpn, next(names), port) for port in ports[: fill.count]]
+        self.places.update(places)
+        return places
+
+    async def _fill(self, fill: plan.Fill, places: Iterable[Place]) -> bool:
         forwarded = await self._ask_forwarded(fill.vpn)
         creations = []
         for place in places:
-            if place is not None:
-                creations.append(self.create(place, fill.reason, partial(self.spec, forwarded=forwarded)))
-                forwarded = None
+            creations.append(self.create(place, fill.reason, partial(self.spec, forwarded=forwarded)))
+            forwarded = None
         return all(result != "error" for result, _ in await asyncio.gather(*creations))
 
     async def provision_one(self, vpn: str | None, labels: Mapping[str, str]) -> Place:
@@ -262,9 +271,12 @@ class Provisioner:
         return place
 
     def _free_name(self) -> str:
+        return next(self._free_names())
+
+    def _free_names(self) -> Iterator[str]:
         controller = self._controller
         taken = controller.facts.names | {e.name for e in controller.fleet.engines} | {p.name for p in self.places}
-        return controller.settings.template.free_name(taken | self._executor.unsure.keys())
+        return controller.settings.template.free_names(taken | self._executor.unsure.keys())
 
     def _pending(self) -> Counter[str]:
         shown = {engine.name for engine in self._controller.fleet.engines}

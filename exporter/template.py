@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 
 from exporter.core.fleet import (
@@ -18,7 +19,7 @@ from exporter.core.fleet import (
 from exporter.runtime.base import EngineSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
 PLACEHOLDERS = ("http_port", "https_port", "p2p_port", "vpn")
 DEFAULT_IMAGE = "ghcr.io/krinkuto11/acestream-http-proxy:latest"
@@ -96,12 +97,9 @@ class EngineTemplate:
             options={"HostConfig": host},
         )
 
-    def free_name(self, taken: Collection[str]) -> str:
-        """The lowest PREFIX-N that no container has."""
-        number = 1
-        while f"{self.name_prefix}-{number}" in taken:
-            number += 1
-        return f"{self.name_prefix}-{number}"
+    def free_names(self, taken: Collection[str]) -> Iterator[str]:
+        """Every PREFIX-N that no container has, the lowest first."""
+        return (name for number in count(1) if (name := f"{self.name_prefix}-{number}") not in taken)
 
 
 def fill_in(text: str, values: Mapping[str, str]) -> str:
