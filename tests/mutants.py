@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FAST = ("tests/unit/test_core.py", "tests/unit/test_facts_and_wire.py", "tests/test_emergency_mode.py")
+FAST = (
+    "tests/unit/test_core.py",
+    "tests/unit/test_explored.py",
+    "tests/unit/test_facts_and_wire.py",
+    "tests/test_emergency_mode.py",
+)
 SEEDS = 40
 
 

@@ -1,0 +1,334 @@
+"""The core explored to its end for small fleets: every reachable state, every signal, every small fleet, every policy.
+
+What must hold is said by the contract's own words and by the model in `reference`, which knows nothing of the core.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.core import plan
+from exporter.core.memory import Memory, from_document, to_document
+from exporter.core.model import (
+    Capacity,
+    ContainerState,
+    Engine,
+    Fleet,
+    Mode,
+    Orphan,
+    Phase,
+    Policy,
+    Reason,
+    Signal,
+    Source,
+    Verdict,
+)
+from exporter.core.signals import Judgement, combine
+from exporter.core.state import FleetState, ModeChange, PhaseChange, initial_state, step
+from tests.conftest import moment
+from tests.unit import reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.core.model import Moment
+
+NOW = moment(0)
+STABILIZATION_S = 2.0
+
+
+def policy_of(count: int, **more: object) -> Policy:
+    names = tuple(f"v{number}" for number in range(1, count + 1))
+    ports = {name: range(number * 100, number * 100 + 4) for number, name in enumerate(names)}
+    policy = Policy(names, min_replicas=5, max_replicas=20, ports=ports, stabilization_s=STABILIZATION_S)
+    return replace(policy, **more)  # type: ignore[arg-type]
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+SAID: list[tuple[Verdict | None, str, str]] = list(
+    product((Verdict.HEALTHY, Verdict.UNHEALTHY, None), ("none", "firing", "expired"), ("none", "firing", "expired"))
+)
+"""All that Docker, an alert and a drill can say together about one VPN."""
+
+
+def signals(name: str, docker: Verdict | None, alert: str, drill: str, now: Moment) -> list[Signal]:
+    reason = Reason.DOCKER_HEALTHY if docker is Verdict.HEALTHY else Reason.DOCKER_EXITED
+    found = [] if docker is None else [Signal(name, Source.DOCKER, docker, reason, "", now)]
+    ends = {"firing": now.mono + 1, "expired": now.mono}
+    if alert != "none":
+        found.append(Signal(name, Source.ALERTMANAGER, Verdict.UNHEALTHY, Reason.ALERT, "", now, ends[alert]))
+    if drill != "none":
+        found.append(Signal(name, Source.OPERATOR, Verdict.UNHEALTHY, Reason.DRILL, "", now, ends[drill]))
+    return found
+
+
+def test_every_combination_of_signals() -> None:
+    """Unhealthy if any source in force says so, with the first of them as its reason; healthy if Docker says so and
+    none objects; otherwise unknown. In every order of the signals."""
+    for docker, alert, drill in SAID:
+        found = signals("v1", docker, alert, drill, NOW)
+        reasons = [Reason.DOCKER_EXITED] * (docker is Verdict.UNHEALTHY)
+        reasons += [Reason.ALERT] * (alert == "firing") + [Reason.DRILL] * (drill == "firing")
+        for order in (found, found[::-1], found[1:] + found[:1]):
+            judgement = combine(order, NOW)
+            if reasons:
+                assert judgement.verdict is Verdict.UNHEALTHY
+                assert judgement.deciding is not None
+                assert judgement.deciding.reason is reasons[0]
+            else:
+                assert judgement.verdict is (Verdict.HEALTHY if docker is Verdict.HEALTHY else Verdict.UNKNOWN)
+
+
+# --- states -----------------------------------------------------------------------------------------------------------
+
+
+def shape(state: FleetState, now: Moment) -> tuple[object, ...]:
+    """What of a state can make a difference later."""
+    vpns = tuple((v.phase, v.stabilization_remaining_s(now.mono)) for v in state.vpns.values())
+    return (*vpns, state.emergency and state.emergency.vpn)
+
+
+def explore(policy: Policy) -> Iterator[tuple[FleetState, FleetState, tuple[Verdict, ...], tuple[object, ...], Moment]]:
+    """Every step from every reachable state: before, after, what was said, what was told, when."""
+    start = initial_state(policy, NOW)
+    seen, todo = {shape(start, NOW)}, [(start, 0.0)]
+    said = {verdict: _judgement(verdict) for verdict in Verdict}
+    while todo:
+        state, at = todo.pop()
+        for verdicts in product(Verdict, repeat=len(policy.vpns)):
+            for passed in (0.0, 1.0, STABILIZATION_S):
+                now = moment(at + passed)
+                judgements = {name: said[verdict] for name, verdict in zip(policy.vpns, verdicts, strict=True)}
+                after, changes = step(state, judgements, policy, now)
+                yield state, after, verdicts, changes, now
+                assert step(after, judgements, policy, now) == (after, ()), "it is not settled at once"
+                if shape(after, now) not in seen:
+                    seen.add(shape(after, now))
+                    todo.append((after, at + passed))
+
+
+def _judgement(verdict: Verdict) -> Judgement:
+    if verdict is Verdict.UNKNOWN:
+        return Judgement()
+    reason = Reason.DOCKER_HEALTHY if verdict is Verdict.HEALTHY else Reason.DOCKER_EXITED
+    return Judgement(verdict, Signal("", Source.DOCKER, verdict, reason, "", NOW))
+
+
+NEXT = {
+    Phase.UNKNOWN: {Verdict.HEALTHY: Phase.HEALTHY, Verdict.UNHEALTHY: Phase.FAILED},
+    Phase.HEALTHY: {Verdict.HEALTHY: Phase.HEALTHY, Verdict.UNHEALTHY: Phase.FAILED},
+    Phase.FAILED: {Verdict.HEALTHY: Phase.STABILIZING, Verdict.UNHEALTHY: Phase.FAILED},
+    Phase.STABILIZING: {Verdict.HEALTHY: Phase.STABILIZING, Verdict.UNHEALTHY: Phase.FAILED},
+}
+"""The contract's table of phases, but for the deadline."""
+
+
+def mode_of(phases: list[Phase]) -> Mode:
+    failed = phases.count(Phase.FAILED)
+    if failed == len(phases):
+        return Mode.OUTAGE
+    return Mode.EMERGENCY if failed and failed + phases.count(Phase.UNKNOWN) < len(phases) else Mode.NORMAL
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_every_step_from_every_reachable_state(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Under every verdict on every VPN and every passing of time: the phases of the contract's table, the mode that
+    they make, one record for each change and none besides, and a restart in between that changes nothing."""
+    policy = policy_of(count)
+    steps, states, modes = 0, set(), set()
+    for before, after, verdicts, changes, now in explore(policy):
+        steps += 1
+        states.add(shape(after, now))
+        modes.add(after.mode)
+        for (name, old), verdict in zip(before.vpns.items(), verdicts, strict=True):
+            new = after.vpns[name]
+            expected = NEXT[old.phase].get(verdict, old.phase)
+            if old.phase is Phase.STABILIZING and verdict is Verdict.HEALTHY and now.mono >= (old.deadline or 0):
+                expected = Phase.HEALTHY
+            assert new.phase is expected
+            assert (new.deadline is not None) == (new.phase is Phase.STABILIZING)
+            if new.phase is Phase.STABILIZING:
+                assert new.deadline == (old.deadline if old.phase is Phase.STABILIZING else now.mono + STABILIZATION_S)
+            assert (new is old) == (new.phase is old.phase)
+        assert after.mode is mode_of([vpn.phase for vpn in after.vpns.values()])
+        check_told(before, after, changes)
+        check_emergency(before, after, now)
+        check_restart(after, policy, now)
+    assert modes == set(Mode)
+    with capsys.disabled():
+        print(f"\n{count} VPNs: {len(states)} states, {steps} steps checked")
+
+
+def check_told(before: FleetState, after: FleetState, changes: tuple[object, ...]) -> None:
+    """Invariant 8: one reason and one record for each transition."""
+    phases = [(c.vpn, c.before, c.after) for c in changes if isinstance(c, PhaseChange)]
+    pairs = [(name, before.vpns[name].phase, vpn.phase) for name, vpn in after.vpns.items()]
+    assert phases == [pair for pair in pairs if pair[1] is not pair[2]]
+    modes = [c for c in changes if isinstance(c, ModeChange)]
+    assert len(modes) == (before.mode is not after.mode)
+    for change in modes:
+        assert (change.before, change.after) == (before.mode, after.mode)
+        assert set(change.failed) == {n for n, v in after.vpns.items() if v.phase is Phase.FAILED}
+        assert after.vpns[change.vpn].reason
+        assert change.vpn in change.failed or after.mode is not Mode.EMERGENCY
+    assert len(phases) + len(modes) == len(changes)
+
+
+def check_emergency(before: FleetState, after: FleetState, now: Moment) -> None:
+    """What is remembered of an emergency lasts exactly as long as it does."""
+    assert (after.emergency is not None) == (after.mode is Mode.EMERGENCY)
+    if after.emergency is not None:
+        lasting = before.emergency is not None
+        assert after.emergency.entered == (before.emergency.entered if before.emergency and lasting else now)
+
+
+def check_restart(state: FleetState, policy: Policy, now: Moment) -> None:
+    """Invariant 7: killed and started again at this instant it is the same, and after a while only time has passed."""
+    text = json.dumps(to_document(Memory(state), now, "boot"))
+    assert from_document(json.loads(text), policy, now, "boot").state == state
+    later = replace(now, mono=now.mono + 1)
+    found = from_document(json.loads(text), policy, later, "boot").state
+    assert found == state, "its moments are absolute on the monotonic clock, so being away changes none"
+
+
+# --- plans ------------------------------------------------------------------------------------------------------------
+
+RUNNING, EXITED, CREATED = ContainerState.RUNNING, ContainerState.EXITED, ContainerState.CREATED
+KINDS = {
+    "works": Engine("", "", "", RUNNING, None),
+    "asked for": Engine("", "", "", RUNNING, None, explicit=True),
+    "sick": Engine("", "", "", RUNNING, None, healthy=False),
+    "stopped": Engine("", "", "", EXITED, None),
+    "lost": Engine("", "", "", RUNNING, None, orphan=Orphan.RESTART),
+    "left": Engine("", "", "", RUNNING, None, orphan=Orphan.RECREATE),
+    "unstarted": Engine("", "", "", CREATED, None, orphan=Orphan.NEVER_STARTED),
+}
+GROUPS: dict[int, list[tuple[str, ...]]] = {
+    2: [
+        (),
+        ("works",),
+        ("works", "works", "works"),
+        ("asked for",),
+        ("works", "asked for"),
+        ("sick",),
+        ("stopped", "works"),
+        ("lost",),
+        ("left", "sick"),
+        ("unstarted",),
+        ("works",) * 4,
+    ],
+    3: [(), ("works",), ("works", "asked for", "works"), ("sick",), ("lost",)],
+}
+"""Engines that one VPN may carry, by the number of VPNs."""
+
+
+def fleet_of(policy: Policy, groups: tuple[tuple[str, ...], ...]) -> Fleet:
+    engines = [
+        replace(KINDS[kind], id=f"{name}-{place}", name=f"{name}-{place}", vpn=name, port=policy.ports[name][place])
+        for name, group in zip(policy.vpns, groups, strict=True)
+        for place, kind in enumerate(group)
+    ]
+    return Fleet.of(dict.fromkeys(policy.vpns), engines)
+
+
+def states_of(policy: Policy) -> Iterator[FleetState]:
+    """Every reachable combination of phases, with every VPN that may have been chosen for relief before."""
+    seen = set()
+    for _, after, _, _, _ in explore(policy):
+        phases = tuple(vpn.phase for vpn in after.vpns.values())
+        if phases in seen:
+            continue
+        seen.add(phases)
+        yield after
+        if after.emergency is not None:
+            for name in policy.vpns:
+                yield replace(after, emergency=replace(after.emergency, relief=name))
+    assert len(seen) == 4 ** len(policy.vpns), "every combination is reachable"
+
+
+def model_of(policy: Policy, state: FleetState, fleet: Fleet) -> reference.Reference:
+    ports = {name: len(found) for name, found in policy.ports.items()}
+    model = reference.Reference(
+        list(policy.vpns), policy.min_replicas, policy.max_replicas, str(policy.capacity), ports, 2.0, 60.0, 60.0, 10.0
+    )
+    for name, vpn in state.vpns.items():
+        model.vpns[name].phase = str(vpn.phase)
+    for engine in fleet.engines:
+        model.engines[engine.id] = reference.Engine(
+            engine.vpn,
+            engine.port or 0,
+            working=engine.state is RUNNING and engine.healthy is not False,
+            orphan=engine.orphan in {Orphan.RESTART, Orphan.RECREATE},
+            explicit=engine.explicit,
+        )
+    model.relief = state.emergency.relief if state.emergency else None
+    model._choose_relief()
+    return model
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_every_plan_for_every_small_fleet(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """In every combination of phases, with every policy and every limit: what is removed, repaired and created is what
+    the contract asks for, no more and no less (invariants 1, 2, 3, 4 and 6)."""
+    plain = policy_of(count)
+    states = list(states_of(plain))
+    checked = 0
+    for groups in product(GROUPS[count], repeat=count):
+        fleet = fleet_of(plain, groups)
+        size = len(fleet.engines)
+        for state in states:
+            check_removals(state, fleet)
+            for capacity, limit in product(Capacity, {max(5, size), size + 2}):
+                policy = replace(plain, capacity=capacity, max_replicas=limit)
+                check_fills(state, fleet, policy)
+                checked += 1
+    with capsys.disabled():
+        print(f"\n{count} VPNs: {checked} plans checked")
+
+
+def check_removals(state: FleetState, fleet: Fleet) -> None:
+    """Ghosts: all engines of failed VPNs while another carries on. Orphans: all on healthy VPNs."""
+    failed = [name for name, vpn in state.vpns.items() if vpn.phase is Phase.FAILED]
+    carrying = [name for name, vpn in state.vpns.items() if vpn.phase in {Phase.HEALTHY, Phase.STABILIZING}]
+    expected = {engine.id for engine in fleet.engines if carrying and engine.vpn in failed}
+    assert {ghost.id for vpn in state.vpns for ghost in plan.ghosts(state, fleet, vpn)} == expected
+    healthy = [name for name, vpn in state.vpns.items() if vpn.phase is Phase.HEALTHY]
+    lost = {engine.id for engine in fleet.engines if engine.orphan and engine.vpn in healthy}
+    assert {engine.id for engine in plan.orphans(state, fleet)} == lost
+
+
+def check_fills(state: FleetState, fleet: Fleet, policy: Policy) -> None:
+    """As many as the model says; then, with all of them made or under way, none."""
+    model = model_of(policy, state, fleet)
+    state = plan.with_relief(state, fleet)
+    assert (state.emergency.relief if state.emergency else None) == (model.relief if state.emergency else None)
+    fills = {fill.vpn: fill.count for fill in plan.fills(state, fleet, policy, {})}
+    assert fills == model.missing([])
+    assert all(state.vpns[vpn].phase is Phase.HEALTHY for vpn in fills)
+    assert len(fleet.engines) + sum(fills.values()) <= policy.max_replicas
+    assert plan.fills(state, fleet, policy, fills) == [], "what is under way is asked for once more"
+    chosen = plan.choose_vpn(state, fleet, policy, fills, NOW.mono)
+    if isinstance(chosen, str):
+        assert state.vpns[chosen].phase is Phase.HEALTHY
+        assert len(fleet.engines) + sum(fills.values()) < policy.max_replicas
+    else:
+        assert chosen.message
+
+
+def test_single_mode_knows_no_emergency() -> None:
+    """One VPN: every step from every reachable state is normal or an outage; nothing is ever removed."""
+    policy = replace(policy_of(1), redundant=False)
+    fleet = fleet_of(policy, (("works", "lost"),))
+    phases = set()
+    for _, after, _, _, _ in explore(policy):
+        phases.add(after.vpns["v1"].phase)
+        assert after.mode is (Mode.OUTAGE if after.vpns["v1"].phase is Phase.FAILED else Mode.NORMAL)
+        assert after.emergency is None
+        assert plan.ghosts(after, fleet, "v1") == ()
+    assert phases == set(Phase)
