@@ -196,7 +196,9 @@ HEADERS = st.fixed_dictionaries(
         "X-Forwarded-For": FIELD_BYTES,
         "Forwarded": FIELD_BYTES,
         "Upgrade": st.sampled_from(["websocket", "h2c", "x"]),
-        "Origin": FIELD_BYTES,
+        "Origin": FIELD_BYTES | st.sampled_from(["null", "http://[", "http://[::1/", "http://127.0.0.1", "//"]),
+        "Host": FIELD_BYTES | st.sampled_from(["[", "[::1", "localhost:x", "a:99999999", "127.0.0.1", ""]),
+        "Sec-Fetch-Site": st.sampled_from(["none", "same-origin", "cross-site", "x"]),
     },
 )
 

@@ -62,6 +62,13 @@ def test_a_body_that_only_claims_to_be_packed_is_refused(stage: Stage, coding: s
     assert call(stage, "POST", "/webhook/alertmanager", data=b"\0\0", headers=headers).status == 400
 
 
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1/", "null", "\xff"])
+def test_an_origin_that_is_no_address_is_another_site(stage: Stage, origin: str) -> None:
+    """Whatever a browser may write there is compared, never taken apart at the price of an error 500."""
+    headers = {**GUARDS, "Origin": origin}
+    assert call(stage, "POST", "/control/emergency/exit", headers=headers).status == 403
+
+
 def test_half_a_surrogate_pair_is_no_text(stage: Stage) -> None:
     """An alert's name that cannot be written in UTF-8 broke the status page and the journal for as long as it fired."""
     alert = message()["alerts"][0]
