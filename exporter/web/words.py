@@ -75,7 +75,7 @@ def folded(records: Iterable[Record]) -> Iterator[tuple[datetime, str]]:
 
     def alike(record: Record) -> object:
         if record.kind is not Kind.ACTION:
-            return record.id, record.at, record.message
+            return object()  # like nothing else
         return record.vpn, record.reason, record.details.get("action"), record.details.get("result")
 
     for _, group in groupby(records, alike):

@@ -49,11 +49,16 @@ async def test_a_failure_is_told_to_the_operator_and_its_end_too(tmp_path: Path)
 
 
 async def test_an_outage_silences_what_follows_from_it(tmp_path: Path) -> None:
-    """All VPNs fail: the operator hears of the outage; lost redundancy is known to Alertmanager, and inhibited."""
+    """One VPN fails, then the other: the operator hears that the emergency is an outage now, and nothing besides.
+
+    Lost redundancy is known to Alertmanager, and inhibited.
+    """
     async with Stack(tmp_path) as stack:
-        for vpn in ("gluetun", "gluetun_2"):
-            stack.host.set_truth(vpn, good=False)
+        stack.host.set_truth("gluetun_2", good=False)
+        await stack.neighbours.hears("firing", "MaydayEmergencyMode")
+        stack.host.set_truth("gluetun", good=False)
         await stack.neighbours.hears("firing", "MaydayOutage")
+        await stack.neighbours.hears("resolved", "MaydayEmergencyMode")
 
         async def inhibited() -> bool:
             alerts = {alert["labels"]["alertname"]: alert for alert in await stack.alertmanager.alerts()}

@@ -1,0 +1,83 @@
+"""The words of the page for people, and a page that comes though the disk hangs."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from exporter.core.record import Kind, Record
+from exporter.web.words import duration, folded, listed
+from tests.browser.watched import Watched
+from tests.conftest import START
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 s"),
+        (0.4, "0 s"),
+        (119.4, "119 s"),
+        (120, "2 min"),
+        (7199, "119 min"),
+        (7200, "2 h 0 min"),
+        (93784, "26 h 3 min"),
+        (200000, "2 days"),
+    ],
+)
+def test_a_duration_in_words(seconds: float, text: str) -> None:
+    """In the units that matter at that length."""
+    assert duration(seconds) == text
+
+
+def test_names_in_a_sentence() -> None:
+    """With commas and one `and`."""
+    assert [listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "none",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
+
+
+def action(at: float, vpn: str = "gluetun", *, result: str = "ok") -> Record:
+    details = {"action": "remove", "engine": f"acestream-{at:g}", "result": result}
+    when = START + timedelta(seconds=at)
+    return Record(when, Kind.ACTION, "vpn_failed", f"remove engine 'acestream-{at:g}'", vpn, details)
+
+
+def test_what_was_done_to_many_engines_is_one_line() -> None:
+    """Neighbours that are alike become one; another VPN, another result, or anything else stays a line of its own."""
+    entered = Record(START, Kind.MODE, "alert", "Entered emergency mode", "gluetun")
+    records = [action(9), action(8), action(7, result="error"), action(6, "b"), entered, entered, action(1), action(0)]
+    assert [message for _, message in folded(records)] == [
+        "remove 2 engines on VPN 'gluetun' (vpn_failed): ok",
+        "remove engine 'acestream-7'",
+        "remove engine 'acestream-6'",
+        "Entered emergency mode",
+        "Entered emergency mode",
+        "remove 2 engines on VPN 'gluetun' (vpn_failed): ok",
+    ]
+    assert next(folded(records))[0] == START + timedelta(seconds=9)
+
+
+async def test_a_disk_that_hangs_does_not_hold_up_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an answer from the journal the page tells the state all the same, and nothing of the past."""
+
+    async def hangs(**_options: object) -> NoReturn:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with Watched() as watched:
+        monkeypatch.setattr(watched.app.journal, "query", hangs)
+        async with aiohttp.ClientSession() as session, session.get(watched.url) as response:
+            text = await response.text()
+    assert response.status == 200
+    assert "gluetun_2" in text
+    assert "Nothing is remembered." in text
