@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
 
@@ -187,26 +187,25 @@ class Engine:
         return EngineState.UNHEALTHY if self.healthy is False else EngineState.WORKING
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Group:
-    """The engines of one VPN. What is counted of them is counted once, however often it is asked for."""
+    """The engines of one VPN, and what is counted of them: with every change the counts go on from the last ones."""
 
     engines: tuple[Engine, ...] = ()
+    states: Mapping[EngineState, int] = field(default_factory=dict)
+    """How many are in each state."""
+    planned: int = 0
+    """How many count towards the share: all but those that somebody asked for."""
+    orphans: int = 0
 
-    @cached_property
-    def states(self) -> Mapping[EngineState, int]:
-        """How many are in each state."""
-        return Counter(engine.counted_as for engine in self.engines)
-
-    @cached_property
-    def planned(self) -> int:
-        """How many count towards the share: all but those that somebody asked for."""
-        return sum(not engine.explicit for engine in self.engines)
-
-    @cached_property
-    def any_orphan(self) -> bool:
-        """Whether there is an orphan among them."""
-        return any(engine.orphan is not None for engine in self.engines)
+    def changed(self, engines: tuple[Engine, ...], gone: Sequence[Engine], come: Sequence[Engine]) -> Group:
+        """The group of these engines, which differs from this one by those that are gone and those that have come."""
+        states = Counter(self.states)
+        states.update(engine.counted_as for engine in come)
+        states.subtract(engine.counted_as for engine in gone)
+        planned = sum(not engine.explicit for engine in come) - sum(not engine.explicit for engine in gone)
+        orphans = sum(e.orphan is not None for e in come) - sum(e.orphan is not None for e in gone)
+        return Group(engines, +states, self.planned + planned, self.orphans + orphans)
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,7 @@ class Fleet:
         by_vpn: dict[str, list[Engine]] = {vpn: [] for vpn in vpns}
         for engine in engines:
             by_vpn[engine.vpn].append(engine)
-        return cls(vpns, {vpn: Group(tuple(members)) for vpn, members in by_vpn.items()})
+        return cls(vpns, {vpn: Group().changed(tuple(members), (), members) for vpn, members in by_vpn.items()})
 
     @cached_property
     def engines(self) -> tuple[Engine, ...]:

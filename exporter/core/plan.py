@@ -92,7 +92,7 @@ def orphans(state: FleetState, fleet: Fleet) -> list[Engine]:
     return [
         engine
         for group in fleet.groups.values()
-        if group.any_orphan
+        if group.orphans
         for engine in group.engines
         if engine.orphan is not None
         and may_repair_on(state, engine.vpn)

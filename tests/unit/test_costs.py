@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
+from benchmarks.fleet import SimulatedFleet, settings_for
 from exporter.instruments import KeptCounter, KeptHistogram
 from exporter.runtime.daemon_pool import DaemonPool
+from tests.simulation.virtual_time import VirtualClock, run_virtual
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterator
+    from types import FrameType
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,3 +86,92 @@ def test_threads_that_waited_end_when_nothing_comes() -> None:
             time.sleep(0.01)
         assert pool._threads == 0
     pool.shutdown()
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+def fails_over(vpns: int, engines: int, work: Counter[str] | None = None) -> tuple[Counter[str], int]:
+    """The calls to Docker of one failover of half of the VPNs and of the recovery, and the engines that fail.
+
+    With `work` every Python function that is called meanwhile is counted in it.
+    """
+
+    async def scenario(clock: VirtualClock) -> tuple[Counter[str], int]:
+        fleet = SimulatedFleet(settings_for(vpns, engines), clock, at_once=8)
+        fleet.populate(engines)
+        failing = fleet.settings.policy.vpns[vpns // 2 :]
+        async with fleet.running(clock) as app:
+            await asyncio.sleep(60)
+            fleet.calls.clear()
+            with counted(work):
+                for name in failing:
+                    fleet.host.tell_health(name, good=False)
+                await asyncio.sleep(20)
+                assert not any(app.controller.fleet.on(name) for name in failing)
+                for name in failing:
+                    fleet.host.tell_health(name, good=True)
+                await asyncio.sleep(160)
+                assert app.controller.fleet.size == engines
+        return fleet.calls, engines // 2
+
+    return run_virtual(scenario)
+
+
+@contextmanager
+def counted(work: Counter[str] | None) -> Iterator[None]:
+    """Count the calls of Mayday's own functions."""
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and work is not None and "/exporter/" in frame.f_code.co_filename:
+            work[frame.f_code.co_qualname] += 1
+
+    if work is not None:
+        sys.setprofile(note)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+
+
+def test_a_failover_costs_one_call_for_each_engine_that_goes_and_two_for_each_that_comes() -> None:
+    """Beside these only a handful of readings, however many engines there are."""
+    for engines in (20, 200):
+        calls, failed = fails_over(2, engines)
+        assert calls["remove"] == failed
+        assert calls["create"] == calls["start"] == failed
+        assert calls["stop"] == calls["restart"] == 0
+        # Two for each audit: three minutes have six, and each end of the work, and each change of the VPN, one more.
+        assert calls["list"] <= 18
+        assert calls["inspect"] <= 24
+
+
+def test_idling_for_a_day_makes_four_calls_a_minute() -> None:
+    """A list and an inspection in every half minute, whatever the number of engines."""
+
+    async def day(clock: VirtualClock, engines: int) -> Counter[str]:
+        fleet = SimulatedFleet(settings_for(2, engines), clock)
+        fleet.populate(engines)
+        async with fleet.running(clock):
+            await asyncio.sleep(45)  # between two audits
+            fleet.calls.clear()
+            await asyncio.sleep(24 * 3600 if engines < 50 else 3600)
+        return fleet.calls
+
+    assert run_virtual(partial(day, engines=4)).total() <= 4 * 24 * 60
+    assert run_virtual(partial(day, engines=200)).total() <= 4 * 60
+
+
+def test_the_exposition_does_not_grow_with_the_engines() -> None:
+    """As many lines for a thousand engines as for ten, and hardly a byte more."""
+
+    async def text(clock: VirtualClock, engines: int) -> bytes:
+        fleet = SimulatedFleet(settings_for(2, engines), clock)
+        fleet.populate(engines)
+        async with fleet.running(clock) as app:
+            await asyncio.sleep(1)
+            return generate_latest(app.metrics.registry)
+
+    few, many = (run_virtual(partial(text, engines=count)) for count in (10, 1000))
+    assert few.count(b"\n") == many.count(b"\n")
+    assert abs(len(few) - len(many)) < 200
