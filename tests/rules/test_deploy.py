@@ -40,7 +40,7 @@ def test_mayday_alone_is_the_same_mayday() -> None:
     """deploy/mayday-only.yml keeps to the specification, and its proxy and Mayday are those of docker-compose.yml."""
     path = ROOT / "deploy/mayday-only.yml"
     alone = yaml.safe_load(path.read_text())
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", path]
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert alone["services"].keys() == {"docker-proxy", "mayday"}
