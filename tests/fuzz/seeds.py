@@ -78,7 +78,11 @@ SEEDS: dict[str, list[bytes]] = {
         _json({"version": "1", "alerts": [_alert(values=None, orgId=1)], "state": "alerting"}),
     ],
     "alertmanager": [_json([_alert(), {**_alert(), "status": {"state": "active"}}])],
-    "matchers": [b'{severity="critical",team=~"net|vpn", a!="x\\"y" , b!~"z+"}'],
+    "matchers": [
+        b'a=~"(a+b*)+c|(?i:ab)*?(x)\\1"',
+        b'a!~"(ab|ba)*[^ab]{2,40}(?=x).*"',
+        b'{severity="critical",team=~"net|vpn", a!="x\\"y" , b!~"z+"}',
+    ],
     "config": [
         (
             b"GLUETUN_CONTAINER_NAME=a\nGLUETUN_CONTAINER_NAME_2=b\nGLUETUN_PORT_RANGE_1=19000-19499\nMIN_REPLICAS=7\n"

@@ -134,6 +134,8 @@ def test_the_template_fills_in_its_placeholders(settings_of: SettingsOf) -> None
         ('a="x", b=~"p|q",', {"a": "x", "b": "q"}, True),
         ('a=~"x"', {"a": "xx"}, False),
         ('a!~"x.*"', {"a": "xx"}, False),
+        ('a=~"(net|vpn)-[a-z]+.*[0-9]{2,4}"', {"a": "vpn-abc-0042"}, True),
+        ('a=~"(?i)[ab]+|c?"', {"a": "ABBA"}, True),
         ('a=""', {}, True),
         (r'a="q\"uote"', {"a": 'q"uote'}, True),
     ],
