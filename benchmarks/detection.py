@@ -40,7 +40,7 @@ web.run_app(app, host="127.0.0.1", port=18123, print=lambda _text: print("up", f
 def options_of(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--failures", type=int, default=60, help="to detect")
     parser.add_argument("--engines", type=int, default=100, help="that are cleaned up while Mayday is asked")
-    parser.add_argument("--runs", type=int, default=3, help="cleanups")
+    parser.add_argument("--runs", type=int, default=2, help="cleanups")
 
 
 def run(options: argparse.Namespace) -> None:

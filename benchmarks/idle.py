@@ -31,7 +31,7 @@ WARM_H = 1.0
 
 def options_of(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engines", type=int, nargs="+", default=[10, 100])
-    parser.add_argument("--seconds", type=int, default=120, help="to idle on a real engine; 0: none")
+    parser.add_argument("--seconds", type=int, default=60, help="to idle on a real engine; 0: none")
     parser.add_argument("--hours", type=float, default=24.0, help="of virtual time; 0: none")
 
 
