@@ -79,7 +79,9 @@ def detect(lab: Lab, failures: int) -> list[float]:
             active_at = watch.until_active(active=True)
             found.append(active_at - events.wait("health_status: unhealthy", "gluetun_2", 1))
             events.close()
+            wait_for(lambda: not lab.engines("gluetun_2"), "evacuated")
             lab.heal("gluetun_2")
+            watch.until_active(active=False)
         watch.close()
     return found
 

@@ -6,11 +6,12 @@ later. Docker never gives an id twice, so an id that is known to be gone stays g
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exporter.core.fleet import ManagedLabel, Namespace, build_fleet, namespace_of, needs_inspection, vpn_of
-from exporter.core.model import Container, ContainerState, Fleet
+from exporter.core.fleet import ManagedLabel, Namespace, namespace_of, needs_inspection, read_engine, vpn_of
+from exporter.core.model import Container, ContainerState, Engine, Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,25 +42,67 @@ class Facts:
         self._joined: dict[str, Namespace] = {}
         self._own_starts: dict[str, float] = {}
         self._fleet: Fleet | None = None
+        """As it was when it was last asked for; None: to be read anew as a whole."""
+        self._members: dict[str, dict[str, Engine]] = {}
+        """By VPN and container id, the engines of that fleet."""
+        self._homes: dict[str, str] = {}
+        """The VPN of each of these engines, by container id."""
+        self._touched: dict[str, None] = {}
+        """Ids of the containers that have changed since, in order."""
 
     def fleet(self) -> Fleet:
-        """The fleet in these containers."""
+        """The fleet in these containers. Only what has changed since it was last asked for is read anew."""
         if self._fleet is None:
-            self._fleet = build_fleet(
-                self._containers.values(), self.vpns, self.label, self._known_ids, self.engine_health, self._joined
-            )
-            self._note_joined(self._fleet)
+            self._touched = dict.fromkeys(self._containers)
+            self._members, self._homes = {vpn: {} for vpn in self.vpns}, {}
+            self._fleet = Fleet.of(dict.fromkeys(self.vpns))
+        if self._touched:
+            self._fleet = self._renewed(self._fleet)
         return self._fleet
 
-    def _note_joined(self, fleet: Fleet) -> None:
-        """Remember the namespace of every engine that is known to have one: should its VPN start again, it lost it."""
-        for engine in fleet.engines:
-            namespace = namespace_of(fleet.vpns[engine.vpn])
-            if namespace is None or engine.orphan is not None or engine.state is not ContainerState.RUNNING:
-                continue
-            known = self._containers[engine.id]
-            if known.started_at is not None or known.created_at > namespace[1]:
-                self._joined.setdefault(engine.id, namespace)
+    def _renewed(self, fleet: Fleet) -> Fleet:
+        """The fleet with the touched containers as they are now."""
+        touched = {key: self._containers.get(key) for key in self._touched}
+        self._touched = {}
+        present = {container.name: container for container in touched.values() if container is not None}
+        vpns = {name: present.get(name, known) for name, known in fleet.vpns.items()}
+        gone: defaultdict[str, list[Engine]] = defaultdict(list)
+        come: defaultdict[str, list[Engine]] = defaultdict(list)
+        for key, container in touched.items():
+            engine = None if container is None else self._engine(container, vpns)
+            home = self._homes.pop(key, None)
+            if home is not None:
+                gone[home].append(self._members[home][key])
+                if engine is None or engine.vpn != home:
+                    del self._members[home][key]
+            if engine is not None:
+                come[engine.vpn].append(engine)
+                self._members[engine.vpn][key] = engine
+                self._homes[key] = engine.vpn
+        groups = {
+            vpn: fleet.groups[vpn].changed(tuple(self._members[vpn].values()), gone[vpn], come[vpn])
+            for vpn in gone.keys() | come.keys()
+        }
+        return Fleet(vpns, {**fleet.groups, **groups})
+
+    def _engine(self, container: Container, vpns: dict[str, Container | None]) -> Engine | None:
+        """The engine that a container is, if it is one; its namespace is remembered where it is known.
+
+        Should its VPN start again, the engine has lost it.
+        """
+        engine = read_engine(container, vpns, self.label, self._known_ids, self.engine_health, self._joined)
+        if engine is None or engine.orphan is not None or engine.state is not ContainerState.RUNNING:
+            return engine
+        namespace = namespace_of(vpns[engine.vpn])
+        if namespace is not None and (container.started_at is not None or container.created_at > namespace[1]):
+            self._joined.setdefault(engine.id, namespace)
+        return engine
+
+    def _touch(self, container_id: str) -> None:
+        """A container has changed; a change of a VPN's concerns its engines too."""
+        self._touched[container_id] = None
+        if container_id in self._known_ids:
+            self._fleet = None
 
     def container(self, container_id: str) -> Container | None:
         """One container as last read."""
@@ -88,7 +131,7 @@ class Facts:
         self._gone = {key: at for key, at in self._gone.items() if key in seen or at >= asked_at}
         for name in self.vpns:
             self._vpn_as_of[name] = max(self._vpn_as_of[name], asked_at)
-        self._fleet = None
+        self._prune_known_ids()
 
     def take_vpn(self, name: str, container: Container | None, asked_at: float, now: Moment) -> None:
         """Take an inspection of a VPN by name; None: there is none."""
@@ -100,18 +143,15 @@ class Facts:
         if container is not None:
             self._take(container, asked_at, now)
         self._vpn_as_of[name] = asked_at
-        self._fleet = None
 
     def take_one(self, container: Container, asked_at: float, now: Moment) -> None:
         """Take an inspection of an engine."""
         self._take(container, asked_at, now)
-        self._fleet = None
 
     def gone(self, container_id: str, at: float) -> None:
         """Docker said, by an answer or an event, that this container does not exist any more."""
         self._gone[container_id] = at
         self._drop(container_id)
-        self._fleet = None
 
     def started_elsewhere(self, container_id: str, at: float) -> None:
         """An event tells that a container was started: its start time and namespace are not known any more.
@@ -135,13 +175,13 @@ class Facts:
         known = self._containers.get(container_id)
         if known is not None:
             self._containers[container_id] = replace(known, started_at=None)
-        self._fleet = None
+        self._touch(container_id)
 
     def heard_from(self, container_id: str, *, healthy: bool) -> None:
         """An engine's own API said something."""
-        if container_id in self._containers:
+        if container_id in self._containers and self.engine_health.get(container_id) is not healthy:
             self.engine_health[container_id] = healthy
-            self._fleet = None
+            self._touch(container_id)
 
     def to_inspect(self) -> list[str]:
         """Ids of the engines of which only an inspection can tell whether they are orphans."""
@@ -163,10 +203,12 @@ class Facts:
             container = _with_known(container, known, now)
             if known.started_at is not None and container.started_at != known.started_at:
                 self._joined.pop(container.id, None)
-        self._containers[container.id] = container
         self._as_of[container.id] = asked_at
         if container.name in self._vpn_as_of:
             self._known_ids[container.id] = container.name
+        if container != known:
+            self._containers[container.id] = container
+            self._touch(container.id)
 
     def _newest(self, container_id: str, container: Container) -> float:
         return max(self._as_of.get(container_id, -1.0), self._vpn_as_of.get(container.name, -1.0))
@@ -176,7 +218,7 @@ class Facts:
         self._as_of.pop(container_id, None)
         self.engine_health.pop(container_id, None)
         self._joined.pop(container_id, None)
-        self._prune_known_ids()
+        self._touch(container_id)
 
     def _prune_known_ids(self) -> None:
         """Forget ids of past VPN containers that no engine is attached to, so that the map cannot grow for ever."""
@@ -197,6 +239,7 @@ def _with_known(container: Container, known: Container, now: Moment) -> Containe
             started_at = None
     return replace(
         container,
+        uptime_at_most_s=None,  # it has done its work, and would make every listing look like news
         started_at=started_at,
         probe_period_s=known.probe_period_s,
         address=container.address or known.address,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +19,14 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from benchmarks.fleet import SimulatedFleet, settings_for
+from exporter.core.fleet import ManagedLabel
+from exporter.core.model import Container, ContainerState, Moment
+from exporter.facts import Facts
 from exporter.instruments import KeptCounter, KeptHistogram
 from exporter.runtime.daemon_pool import DaemonPool
 from tests.simulation.virtual_time import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Iterator
     from types import FrameType
 
@@ -175,3 +180,64 @@ def test_the_exposition_does_not_grow_with_the_engines() -> None:
     few, many = (run_virtual(partial(text, engines=count)) for count in (10, 1000))
     assert few.count(b"\n") == many.count(b"\n")
     assert abs(len(few) - len(many)) < 200
+
+
+# --- work -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_work_of_a_failover_grows_no_faster_than_its_engines() -> None:
+    """Four times as many engines: four times as many calls of Mayday's own functions, not sixteen times."""
+    few, many = Counter[str](), Counter[str]()
+    fails_over(2, 50, few)
+    fails_over(2, 200, many)
+    assert few.total() > 1000
+    assert many.total() < 4 * 1.25 * few.total()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_fleet_that_is_renewed_is_the_fleet_that_is_read_as_a_whole(seed: int) -> None:
+    """Whatever was read, in whatever order: what was taken over from before is as it would be read now."""
+    rng = random.Random(seed)
+    names = ("gluetun", "gluetun_2")
+    facts = Facts(names, ManagedLabel("managed"))
+
+    def vpn(name: str) -> Container:
+        state = rng.choice([ContainerState.RUNNING, ContainerState.RUNNING, ContainerState.EXITED])
+        started = rng.choice([None, 100.0, 900.0])
+        return Container(f"{name}-{rng.randrange(3)}", name, state, started_at=started)
+
+    def engine() -> Container:
+        number = rng.randrange(12)
+        return Container(
+            f"e{number}",
+            f"acestream-{number}",
+            rng.choice([ContainerState.RUNNING, ContainerState.RUNNING, ContainerState.CREATED, ContainerState.EXITED]),
+            labels={"managed": "", "acestream.vpn_container": names[number % 2]},
+            network=f"{rng.choice(names)}-{rng.randrange(3)}",
+            created_at=rng.choice([50.0, 500.0, 1000.0]),
+            started_at=rng.choice([None, None, 60.0, 950.0]),
+        )
+
+    for mono in range(200):
+        now = Moment(float(mono), datetime.fromtimestamp(1000.0 + mono, UTC))
+        match rng.randrange(5):
+            case 0:
+                listed = {c.id: c for c in [vpn("gluetun"), vpn("gluetun_2"), *(engine() for _ in range(8))]}
+                facts.take_all(listed.values(), now.mono, now)
+            case 1:
+                name = rng.choice(names)
+                facts.take_vpn(name, rng.choice([None, vpn(name), vpn(name)]), now.mono, now)
+            case 2:
+                facts.take_one(engine(), now.mono, now)
+            case 3:
+                facts.heard_from(f"e{rng.randrange(12)}", healthy=rng.random() < 0.5)
+            case 4 if rng.random() < 0.05:
+                facts.gone(f"e{rng.randrange(12)}", now.mono)
+        renewed = facts.fleet()
+        facts._fleet = None
+        whole = facts.fleet()
+        assert renewed.vpns == whole.vpns
+        for name in names:
+            assert {e.id: e for e in renewed.on(name)} == {e.id: e for e in whole.on(name)}
+            one, other = renewed.groups[name], whole.groups[name]
+            assert (one.states, one.planned, one.orphans) == (other.states, other.planned, other.orphans)
