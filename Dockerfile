@@ -11,7 +11,8 @@ RUN site=$(/opt/mayday/bin/python -c 'import sysconfig; print(sysconfig.get_path
  && install -d -o 65532 -g 65532 /state
 
 FROM python:3.12-slim
-LABEL org.opencontainers.image.title="mayday" \
+LABEL mayday.sidecar="true" \
+      org.opencontainers.image.title="mayday" \
       org.opencontainers.image.description="Keeps engines behind redundant VPN containers available when a VPN fails" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/mayday /opt/mayday

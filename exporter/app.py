@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -17,14 +18,16 @@ from exporter.controller import Controller, Work
 from exporter.errors import RuntimeFailure
 from exporter.executor import Executor
 from exporter.gluetun import GluetunApi
-from exporter.health import HealthManager, HttpEngineProbe
+from exporter.health import HealthManager
 from exporter.jobs import Jobs
 from exporter.journal import Journal
 from exporter.metrics import Metrics
 from exporter.observer import Observer
+from exporter.probe import HttpEngineProbe
 from exporter.provisioner import Provisioner
 from exporter.recorder import Recorder
 from exporter.repairer import Repairer
+from exporter.siblings import Siblings, own_container_id
 from exporter.web.server import WebServer
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
     from exporter.clock import Clock
     from exporter.config import Settings
-    from exporter.health import EngineProbe
+    from exporter.probe import EngineProbe
     from exporter.runtime.base import Runtime
 
 log = logging.getLogger("mayday")
@@ -52,9 +55,15 @@ class App:
         *,
         clock: Clock | None = None,
         probe: EngineProbe | None = None,
+        session: aiohttp.ClientSession | None = None,
         serve: bool = True,
         threaded: bool = True,
+        own_id: str | None = None,
     ) -> None:
+        """`session` makes HTTP requests; None: one of its own. `probe` asks engines in place of HTTP.
+
+        `own_id` is the id of the container that this Mayday runs in; None: it is found out.
+        """
         self.settings = settings
         self.clock = clock or SystemClock()
         self.failed = asyncio.Event()
@@ -66,12 +75,13 @@ class App:
         self.recorder = Recorder(self.metrics, self.journal, self.clock)
         self.controller = Controller(settings, self.clock, self.recorder, self.journal)
         self.runtime = make_runtime(settings, self.metrics.docker_request)
-        self.observer = Observer(self.controller, self.runtime)
+        siblings = Siblings(self.controller, self.runtime, own_id or _own_container_id())
+        self.observer = Observer(self.controller, self.runtime, siblings)
         self.jobs = Jobs(self.clock, self.metrics)
         self._probe = probe
         self._serve = serve
         self._tasks: list[asyncio.Task[None]] = []
-        self._session: aiohttp.ClientSession | None = None
+        self._session = session
         self.web: WebServer | None = None
         self.metrics.expose(lambda: self.controller.snapshot, self.clock, settings.control, Control)
 
@@ -79,14 +89,14 @@ class App:
         """Start every part, the web server first: whoever waits for readiness is answered from the beginning."""
         await self.journal.open()
         if not self.journal.exclusive:
-            self.controller.hold(self.journal.problem or "another Mayday uses STATE_DIR")
+            self.controller.hold("journal", self.journal.problem or "another Mayday uses STATE_DIR")
         document = await self.journal.load()
         if document is not None:
             try:
                 self.controller.restore(document)
             except ValueError as error:
                 self.recorder.lived("memory_unusable", f"{error}; going on from what Docker shows", logging.WARNING)
-        if self._probe is None or self._serve:
+        if self._session is None and (self._probe is None or self._serve):
             self._session = aiohttp.ClientSession()
         self._build_workers()
         if self._serve:
@@ -124,8 +134,8 @@ class App:
             raise ValueError("a probe is needed where no network is used")
         self.executor = Executor(controller, self.runtime, self.observer.audit)
         self.provisioner = Provisioner(self.executor, forwarded)
-        repairer = Repairer(self.executor, self.provisioner)
-        health = HealthManager(controller, repairer, probe)
+        repairer = Repairer(self.executor, self.provisioner, probe)
+        health = HealthManager(controller, repairer, probe, self.observer.audit)
         self.selection = Selection(settings.policy.vpns, settings.alert_vpn_label, settings.alert_matchers)
         jobs.every(Work.RESYNC, settings.resync_interval_s, lambda _vpn: _nothing(self.observer.audit()))
         jobs.on_request(Work.POLL, lambda _vpn: self.observer.poll())
@@ -176,6 +186,13 @@ class App:
             return
         log.critical("%s has ended, which it never should; Mayday stops", task.get_name(), exc_info=task.exception())
         self.failed.set()
+
+
+def _own_container_id() -> str | None:
+    try:
+        return own_container_id(Path("/proc/self/mountinfo").read_text())
+    except OSError:
+        return None
 
 
 async def _nothing(work: Coroutine[Any, Any, None]) -> None:

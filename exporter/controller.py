@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from exporter.config import Control
 from exporter.core import plan
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from exporter.clock import Clock
     from exporter.config import Settings
+    from exporter.core.memory import Memories
     from exporter.core.model import Container, Fleet, Moment
     from exporter.recorder import Recorder
 
@@ -51,17 +52,6 @@ class Work(StrEnum):
     ALERTS = "alerts"
 
 
-class Memories(Protocol):
-    """Where the memory is saved."""
-
-    @property
-    def up(self) -> bool:
-        """Whether it is kept as it should be."""
-
-    def save(self, document: Mapping[str, object]) -> None:
-        """Keep the newest document; never blocks."""
-
-
 class Controller:
     """State, signals and facts of one fleet."""
 
@@ -82,12 +72,12 @@ class Controller:
         self._signals = SignalBook(self.policy, settings.alert_expiry_s)
         self._judgements: dict[str, Judgement] = dict.fromkeys(self.policy.vpns, Judgement())
         self._emergency_s = 0.0
-        self._docker_up = False
+        self._docker_up, self._docker_lost_at = False, 0.0
         self._events_connected = False
         self._alertmanager_up: bool | None = False if settings.alertmanager_url else None
         self._read_at: Moment | None = None
         self._closing = False
-        self._held = False
+        self._held: dict[str, str] = {}
         self._stopwatch = Stopwatch(recorder.metrics, self.policy)
         self._problems: dict[str, str] = {}
         self.snapshot = self._picture(now)
@@ -109,11 +99,21 @@ class Controller:
         """Whether containers may be touched."""
         return self.deciding and self.settings.control is Control.ON and not self._held
 
-    def hold(self, reason: str) -> None:
-        """Touch no container and save nothing from now on, and show why: another Mayday is at work here."""
-        self._held = True
-        log.error("No container is touched: %s", reason)
-        self.trouble("held", f"No container is touched: {reason}")
+    def hold(self, part: str, reason: str | None) -> None:
+        """Touch no container and save nothing from now on, and show why: another Mayday is at work here.
+
+        None: as far as this part of Mayday knows, it is not any more.
+        """
+        if reason == self._held.get(part):
+            return
+        if reason is None:
+            del self._held[part]
+            log.warning("Nothing is held back any more on account of another Mayday")
+            self._save()
+        else:
+            self._held[part] = reason
+            log.error("No container is touched: %s", reason)
+        self.trouble(part, f"No container is touched: {reason}" if reason else None)
 
     def trouble(self, part: str, problem: str | None) -> None:
         """Show what is wrong with a part of Mayday; None: nothing is any more."""
@@ -138,7 +138,7 @@ class Controller:
             self.facts.take_vpn(name, container, inspected_at, now)
         changed = {name for name, shape in self.facts.vpn_shapes().items() if shape != before[name]}
         self._signals.observe(self.policy.vpns, self.facts, now)
-        if not self._docker_up:
+        if not self._docker_up and asked_at >= self._docker_lost_at:
             self._docker_up = True
             log.info("Docker answers; facts are read")
         self._read_at = now
@@ -157,6 +157,7 @@ class Controller:
         if self._docker_up or self._read_at is None:
             log.warning("Docker gives no answer, nothing is changed until it does: %s", error)
         self._docker_up = False
+        self._docker_lost_at = self.clock.mono()
         self.publish()
 
     def stream_connected(self, *, connected: bool) -> None:

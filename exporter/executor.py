@@ -186,8 +186,11 @@ class Executor:
             tell = recorder.removed if action == "remove" else recorder.provisioned
             tell(engine.vpn, engine.name, reason, "dry_run")
 
-    def note_started(self, container_id: str, vpn: str, before: Namespace | None) -> None:
-        """An engine was started; it is in the VPN's namespace if that is the same after the call as before it."""
+    def note_started(self, container_id: str, vpn: str, before: Namespace | None, began: float) -> None:
+        """An engine was started by a call made at `began` (Unix seconds).
+
+        It is in the VPN's namespace if that is the same after the call as before it.
+        """
         controller = self.controller
         joined = before if before == namespace_of(controller.facts.vpn(vpn)) else None
-        controller.facts.started(container_id, joined, controller.clock.mono())
+        controller.facts.started(container_id, joined, controller.clock.now(), began)

@@ -10,18 +10,14 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exporter.core.fleet import ManagedLabel, Namespace, namespace_of, needs_inspection, read_engine, vpn_of
+from exporter.core.fleet import ManagedLabel, Namespace, read_engine, vpn_of
 from exporter.core.model import Container, ContainerState, Engine, Fleet
+from exporter.namespaces import CLOCK_SLACK_S, Namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from exporter.core.model import Moment
-
-CLOCK_SLACK_S = 5.0
-"""How far Docker's clock and ours may differ before an uptime looks inconsistent, seconds."""
-OWN_START_ECHO_S = 5.0
-"""How long after a start of our own Docker's event of it may come, seconds."""
 
 
 class Facts:
@@ -39,10 +35,9 @@ class Facts:
         self._vpn_as_of: dict[str, float] = dict.fromkeys(self.vpns, -1.0)
         self._gone: dict[str, float] = {}
         self._known_ids: dict[str, str] = {}
-        self._joined: dict[str, Namespace] = {}
-        self._own_starts: dict[str, float] = {}
+        self._namespaces = Namespaces()
         self._fleet: Fleet | None = None
-        """As it was when it was last asked for; None: to be read anew as a whole."""
+        """As it was when it was last asked for; None: to be built anew."""
         self._members: dict[str, dict[str, Engine]] = {}
         """By VPN and container id, the engines of that fleet."""
         self._homes: dict[str, str] = {}
@@ -64,8 +59,8 @@ class Facts:
         """The fleet with the touched containers as they are now."""
         touched = {key: self._containers.get(key) for key in self._touched}
         self._touched = {}
-        present = {container.name: container for container in touched.values() if container is not None}
-        vpns = {name: present.get(name, known) for name, known in fleet.vpns.items()}
+        now = {container.name: container for container in touched.values() if container is not None}
+        vpns = {name: now.get(name, known) for name, known in fleet.vpns.items()}
         gone: defaultdict[str, list[Engine]] = defaultdict(list)
         come: defaultdict[str, list[Engine]] = defaultdict(list)
         for key, container in touched.items():
@@ -86,16 +81,11 @@ class Facts:
         return Fleet(vpns, {**fleet.groups, **groups})
 
     def _engine(self, container: Container, vpns: dict[str, Container | None]) -> Engine | None:
-        """The engine that a container is, if it is one; its namespace is remembered where it is known.
-
-        Should its VPN start again, the engine has lost it.
-        """
-        engine = read_engine(container, vpns, self.label, self._known_ids, self.engine_health, self._joined)
-        if engine is None or engine.orphan is not None or engine.state is not ContainerState.RUNNING:
-            return engine
-        namespace = namespace_of(vpns[engine.vpn])
-        if namespace is not None and (container.started_at is not None or container.created_at > namespace[1]):
-            self._joined.setdefault(engine.id, namespace)
+        namespace = self._namespaces.of(container)
+        joined = {} if namespace is None else {container.id: namespace}
+        engine = read_engine(container, vpns, self.label, self._known_ids, self.engine_health, joined)
+        if engine is not None and engine.orphan is None:
+            self._namespaces.note(container, vpns[engine.vpn])
         return engine
 
     def _touch(self, container_id: str) -> None:
@@ -103,6 +93,16 @@ class Facts:
         self._touched[container_id] = None
         if container_id in self._known_ids:
             self._fleet = None
+
+    def _named(self, name: str) -> list[Container]:
+        """The containers that a VPN's name is known to belong to, as a rule one."""
+        known = [self._containers.get(key) for key, of in self._known_ids.items() if of == name]
+        return [container for container in known if container is not None]
+
+    def _note_vpns(self, now: Moment) -> None:
+        """VPN containers were read: their engines may be in other namespaces than they have."""
+        vpns = [container for name in self.vpns for container in self._named(name)]
+        self._namespaces.vpns_read(vpns, now.mono)
 
     def container(self, container_id: str) -> Container | None:
         """One container as last read."""
@@ -131,22 +131,26 @@ class Facts:
         self._gone = {key: at for key, at in self._gone.items() if key in seen or at >= asked_at}
         for name in self.vpns:
             self._vpn_as_of[name] = max(self._vpn_as_of[name], asked_at)
+        self._note_vpns(now)
         self._prune_known_ids()
 
     def take_vpn(self, name: str, container: Container | None, asked_at: float, now: Moment) -> None:
         """Take an inspection of a VPN by name; None: there is none."""
         if asked_at < self._vpn_as_of[name]:
             return
-        for known in [c for c in self._containers.values() if c.name == name]:
+        for known in self._named(name):
             if container is None or known.id != container.id:
                 self._drop(known.id)
         if container is not None:
             self._take(container, asked_at, now)
         self._vpn_as_of[name] = asked_at
+        self._note_vpns(now)
 
     def take_one(self, container: Container, asked_at: float, now: Moment) -> None:
         """Take an inspection of an engine."""
-        self._take(container, asked_at, now)
+        if self._take(container, asked_at, now):
+            self._namespaces.inspected(self._containers[container.id], asked_at)
+            self._touch(container.id)
 
     def gone(self, container_id: str, at: float) -> None:
         """Docker said, by an answer or an event, that this container does not exist any more."""
@@ -158,18 +162,19 @@ class Facts:
 
         The event of a start of our own comes about when that call ends, and tells nothing new.
         """
-        if at - self._own_starts.get(container_id, -OWN_START_ECHO_S) >= OWN_START_ECHO_S:
-            self._joined.pop(container_id, None)
+        if self._namespaces.started_elsewhere(container_id, at):
             self._forget_start(container_id)
 
-    def started(self, container_id: str, joined: Namespace | None, at: float) -> None:
-        """We started a container; `joined` is the namespace it joined, None when the VPN was started meanwhile."""
-        self._joined.pop(container_id, None)
-        if joined is not None:
-            self._joined[container_id] = joined
-            self._own_starts = {key: t for key, t in self._own_starts.items() if at - t < OWN_START_ECHO_S}
-            self._own_starts[container_id] = at
-        self._forget_start(container_id)
+    def started(self, container_id: str, joined: Namespace | None, now: Moment, began: float) -> None:
+        """We started a container, by a call made at `began` (Unix seconds); `joined` is the namespace it joined.
+
+        None: the VPN was started meanwhile.
+        """
+        self._namespaces.started(container_id, joined, now, began)
+        known = self._containers.get(container_id)
+        if known is not None:
+            self._containers[container_id] = replace(known, state=ContainerState.RUNNING, started_at=None)
+        self._touch(container_id)
 
     def _forget_start(self, container_id: str) -> None:
         known = self._containers.get(container_id)
@@ -183,32 +188,45 @@ class Facts:
             self.engine_health[container_id] = healthy
             self._touch(container_id)
 
+    def surely_orphaned(self, container_id: str) -> bool:
+        """Whether an orphan is known to have joined another namespace, rather than taken for one by start times."""
+        return not self._namespaces.guessed(container_id)
+
+    def proven_connected(self, container_id: str) -> None:
+        """An engine that was taken for an orphan answered at its VPN's address."""
+        known = self._containers.get(container_id)
+        if known is not None:
+            self._namespaces.answered(known)
+            self._touch(container_id)
+
     def to_inspect(self) -> list[str]:
         """Ids of the engines of which only an inspection can tell whether they are orphans."""
         vpns = self.fleet().vpns
-        result = []
-        for container in self._containers.values():
-            if container.started_at is None and container.name not in vpns:
-                name = vpn_of(container, vpns, self._known_ids)
-                joined = self._joined.get(container.id)
-                if name is not None and needs_inspection(container, vpns[name], joined):
-                    result.append(container.id)
-        return result
+        return [
+            key
+            for key, container in self._containers.items()
+            if (name := vpn_of(container, vpns, self._known_ids)) is not None
+            and self._namespaces.to_inspect(container, vpns[name])
+        ]
 
-    def _take(self, container: Container, asked_at: float, now: Moment) -> None:
+    def _take(self, container: Container, asked_at: float, now: Moment) -> bool:
+        """Take one container as it was shown; False: something newer is known."""
         if container.id in self._gone or asked_at < self._newest(container.id, container):
-            return
+            return False
         known = self._containers.get(container.id)
         if known is not None:
             container = _with_known(container, known, now)
             if known.started_at is not None and container.started_at != known.started_at:
-                self._joined.pop(container.id, None)
+                self._namespaces.restarted(container.id)
         self._as_of[container.id] = asked_at
-        if container.name in self._vpn_as_of:
-            self._known_ids[container.id] = container.name
         if container != known:
             self._containers[container.id] = container
             self._touch(container.id)
+        if container.name in self._vpn_as_of and self._known_ids.get(container.id) != container.name:
+            # Any engine may turn out to be in the network of a container that is now known to be a VPN's.
+            self._known_ids[container.id] = container.name
+            self._fleet = None
+        return True
 
     def _newest(self, container_id: str, container: Container) -> float:
         return max(self._as_of.get(container_id, -1.0), self._vpn_as_of.get(container.name, -1.0))
@@ -217,7 +235,7 @@ class Facts:
         self._containers.pop(container_id, None)
         self._as_of.pop(container_id, None)
         self.engine_health.pop(container_id, None)
-        self._joined.pop(container_id, None)
+        self._namespaces.forget(container_id)
         self._touch(container_id)
 
     def _prune_known_ids(self) -> None:
@@ -225,6 +243,7 @@ class Facts:
         if len(self._known_ids) > 10 * len(self.vpns):
             used = {container.network for container in self._containers.values()} | self._containers.keys()
             self._known_ids = {key: name for key, name in self._known_ids.items() if key in used}
+            self._fleet = None
 
 
 def _with_known(container: Container, known: Container, now: Moment) -> Container:
@@ -239,7 +258,7 @@ def _with_known(container: Container, known: Container, now: Moment) -> Containe
             started_at = None
     return replace(
         container,
-        uptime_at_most_s=None,  # it has done its work, and would make every listing look like news
+        uptime_at_most_s=None,  # has done its work, and would make every listing look like news
         started_at=started_at,
         probe_period_s=known.probe_period_s,
         address=container.address or known.address,

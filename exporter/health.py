@@ -4,57 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-import aiohttp
-
-from exporter.core.health import HealthBook, after_replacing, after_round, askable, known_unhealthy, replaceable
+from exporter.core.health import (
+    NOT_ANSWERING,
+    HealthBook,
+    after_replacing,
+    after_round,
+    askable,
+    known_unhealthy,
+    replaceable,
+)
 from exporter.core.plan import health_manager_runs
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from exporter.controller import Controller
     from exporter.core.model import Engine
+    from exporter.probe import EngineProbe
     from exporter.repairer import Repairer
 
 log = logging.getLogger("mayday")
 
 AT_ONCE = 16
 """Engines asked at the same time."""
-BODY_LIMIT = 64 * 1024
-
-
-class EngineProbe(Protocol):
-    """Asks one engine whether it works."""
-
-    async def __call__(self, engine: Engine, address: str, /) -> bool:
-        """True if it does; never raises. `address` is where its VPN is reached."""
-
-
-class HttpEngineProbe:
-    """Asks over HTTP, as AceStream engines answer: `/webui/api/service?method=get_version` has a `result`."""
-
-    def __init__(self, session: aiohttp.ClientSession, timeout_s: float) -> None:
-        self._session = session
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-
-    async def __call__(self, engine: Engine, address: str) -> bool:
-        """True when the engine answers 200 with a JSON object that has a result."""
-        url = f"http://{address}:{engine.port}/webui/api/service?method=get_version"
-        try:
-            async with self._session.get(url, timeout=self._timeout, allow_redirects=False) as response:
-                body = await response.content.read(BODY_LIMIT)
-                return response.status == 200 and b'"result"' in body
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-            return False
 
 
 class HealthManager:
     """Rounds over all engines."""
 
-    def __init__(self, controller: Controller, repairer: Repairer, probe: EngineProbe) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        repairer: Repairer,
+        probe: EngineProbe,
+        read_again: Callable[[], Awaitable[None]],
+    ) -> None:
         self._controller = controller
         self._repairer = repairer
         self._probe = probe
+        self._read_again = read_again
         self._book = HealthBook()
         self._told_unproven: set[str] = set()
 
@@ -66,6 +56,9 @@ class HealthManager:
         if not health_manager_runs(controller.state):
             # Asking goes on, because relief depends on which engines work; replacing is what is paused.
             controller.recorder.paused("Health manager", controller.state)
+        if any(engine.state in NOT_ANSWERING for engine in controller.fleet.engines):
+            # They are not asked, so what is known of them must be new: they may have been started since.
+            await self._read_again()
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def ask(engine: Engine) -> tuple[str, bool]:

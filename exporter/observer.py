@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from exporter.controller import Work
 from exporter.core.model import ContainerState
 from exporter.errors import RuntimeFailure, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
     from typing import Any
 
     from exporter.controller import Controller
     from exporter.runtime.base import ContainerEvent, EventStream, Runtime
+    from exporter.siblings import Siblings
 
 log = logging.getLogger("mayday")
+
+T = TypeVar("T")
 
 RECONNECT_FIRST_S = 0.1
 RECONNECT_MOST_S = 5.0
@@ -33,9 +36,10 @@ RELIST_DELAY_S = 0.25
 class Observer:
     """Reads from the runtime and gives what it read to the controller."""
 
-    def __init__(self, controller: Controller, runtime: Runtime) -> None:
+    def __init__(self, controller: Controller, runtime: Runtime, siblings: Siblings) -> None:
         self._controller = controller
         self._runtime = runtime
+        self._siblings = siblings
         self._audit_lock = asyncio.Lock()
         self._stream: EventStream | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -161,6 +165,7 @@ class Observer:
             try:
                 asked_at = controller.clock.mono()
                 listing = await self._runtime.containers()
+                await self._siblings.look(listing)
                 found = {container.name: container for container in listing}
                 names = list(controller.policy.vpns)
                 if not whole:
@@ -170,9 +175,9 @@ class Observer:
                         for index, name in enumerate(names)
                         if index == self._turn % len(names) or self._unknown_start(name, found.get(name) is not None)
                     ]
-                inspected = await asyncio.gather(*(self._inspect_vpn(name) for name in names if name in found))
+                inspected = await _all(self._inspect_vpn(name) for name in names if name in found)
                 changed = controller.take_all(listing, asked_at, inspected)
-                await asyncio.gather(*(self._inspect_engine(ref) for ref in controller.facts.to_inspect()))
+                await _all(self._inspect_engine(ref) for ref in controller.facts.to_inspect())
                 controller.evaluate()
             except UnreachableError as error:
                 controller.docker_lost(error)
@@ -228,3 +233,13 @@ class Observer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._stream is not None:
             await self._stream.close()
+
+
+async def _all(questions: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The answers to several questions; when one fails the others are given up, so that none fails unheard later."""
+    tasks = [asyncio.get_running_loop().create_task(question) for question in questions]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -21,6 +21,7 @@ from exporter.executor import RETRY_S, OvertakenError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from exporter.core.model import Engine
     from exporter.executor import Executor
     from exporter.runtime.base import EngineSpec
 
@@ -152,7 +153,7 @@ class Provisioner:
         controller = self._controller
         since = controller.state.vpns[place.vpn].since
         created: str | None = None
-        namespace = namespace_of(controller.facts.vpn(place.vpn))
+        namespace, began = namespace_of(controller.facts.vpn(place.vpn)), controller.clock.wall().timestamp()
 
         def not_overtaken() -> None:
             if not plan.may_create_on(controller.state, place.vpn) or controller.state.vpns[place.vpn].since != since:
@@ -164,11 +165,11 @@ class Provisioner:
                 raise OvertakenError
 
         try:
-            created, place, made = await self._create_free(guard, place, spec)
+            created, place, made = await self._create_free(guard, place, reason, spec)
             await self._executor.call(guard, lambda: self._runtime.start(created or ""))
             not_overtaken()
         except OvertakenError:
-            result, note = "undone", "the VPN left phase healthy meanwhile"
+            result, note = "undone", "the VPN left phase healthy meanwhile, or somebody else made it"
         except RuntimeFailure as error:
             result, note = "error", str(error)
             if isinstance(error, UnreachableError) and created is None:
@@ -180,7 +181,7 @@ class Provisioner:
         controller.echoes.ended(place.name, created)
         if created is not None:
             asked_at = controller.clock.mono()
-            self._executor.note_started(created, place.vpn, namespace)
+            self._executor.note_started(created, place.vpn, namespace, began)
             if result != "ok":
                 await self._undo(created, place)
             else:
@@ -197,7 +198,7 @@ class Provisioner:
         return result, place
 
     async def _create_free(
-        self, guard: Callable[[], None], place: Place, spec: Callable[[Place], EngineSpec]
+        self, guard: Callable[[], None], place: Place, reason: ProvisionReason, spec: Callable[[Place], EngineSpec]
     ) -> tuple[str, Place, EngineSpec]:
         """Create under the place's name, or the next free one if somebody else took it meanwhile."""
         for _ in range(NAME_TRIES):
@@ -205,14 +206,34 @@ class Provisioner:
             try:
                 wanted = replace(spec(current), name=current.name)
                 made = await self._executor.call(guard, partial(self._runtime.create, wanted))
-            except ConflictError:
-                facts = self._controller.facts
-                facts.names |= {current.name}
+            except ConflictError as error:
+                await self._read_who_took(current.name, error)
                 place = replace(current, name=self._free_name())
                 self.places = (self.places - {current}) | {place}
+                if not self._still_wanted(place, reason):
+                    raise OvertakenError from error
             else:
                 return made, current, wanted
         raise ConflictError(f"no free name for an engine after {NAME_TRIES} tries, the last was '{place.name}'")
+
+    async def _read_who_took(self, name: str, conflict: ConflictError) -> None:
+        """Somebody made a container that we did not know of: it may be the very engine that we were to make."""
+        try:
+            await self._executor.read_again()
+        except RuntimeFailure as error:
+            raise conflict from error
+        self._controller.facts.names |= {name}
+
+    def _still_wanted(self, place: Place, reason: ProvisionReason) -> bool:
+        """Whether there is room, and need, for the engine of a place that is taken already."""
+        controller = self._controller
+        pending = self._pending()
+        pending[place.vpn] -= 1
+        if reason in {ProvisionReason.FILL, ProvisionReason.RELIEF}:
+            fills = plan.fills(controller.state, controller.fleet, controller.policy, pending)
+            return any(fill.vpn == place.vpn for fill in fills)
+        room = controller.fleet.size + sum(pending.values()) < controller.policy.max_replicas
+        return room or reason is not ProvisionReason.REQUESTED
 
     async def _undo(self, container_id: str, place: Place) -> None:
         """Remove what should not have been created; if that fails now, cleanup goes on trying."""
@@ -260,10 +281,13 @@ class Provisioner:
             extra_labels=extra_labels,
         )
 
-    def take_place(self, vpn: str) -> Place | None:
+    def take_place(self, vpn: str, instead_of: Engine | None = None) -> Place | None:
+        """A name and a port for a new engine; where all ports are taken, that of the engine which is to go for it."""
         controller = self._controller
         taken = [place.port for place in self.places if place.vpn == vpn]
         ports = plan.free_ports(controller.fleet, controller.policy, vpn, taken)
+        if not ports and instead_of is not None and instead_of.port is not None and instead_of.port not in taken:
+            ports = [instead_of.port]
         if not ports:
             return None
         place = Place(vpn, self._free_name(), ports[0])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.core import plan
 from exporter.core.fleet import namespace_of
-from exporter.core.model import Orphan
+from exporter.core.model import ContainerState, Orphan
 from exporter.core.plan import ProvisionReason, RemoveReason
 from exporter.errors import MissingError, RuntimeFailure
 from exporter.executor import RETRY_S, OvertakenError
@@ -18,6 +18,7 @@ from exporter.provisioner import Place
 if TYPE_CHECKING:
     from exporter.core.model import Engine
     from exporter.executor import Executor
+    from exporter.probe import EngineProbe
     from exporter.provisioner import Provisioner
     from exporter.runtime.base import EngineSpec
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 class Repairer:
     """Gives engines back what they need to work."""
 
-    def __init__(self, executor: Executor, provisioner: Provisioner) -> None:
+    def __init__(self, executor: Executor, provisioner: Provisioner, probe: EngineProbe) -> None:
         self._executor = executor
+        self._probe = probe
         self._provisioner = provisioner
         self._controller = executor.controller
         self._runtime = executor.runtime
@@ -61,9 +63,13 @@ class Repairer:
             if not controller.acting or not plan.may_repair_on(controller.state, engine.vpn):
                 raise OvertakenError
 
+        if await self._works(engine):
+            controller.facts.proven_connected(engine.id)
+            controller.evaluate()
+            return True
         self._executor.busy.add(engine.id)
         grace_s = controller.settings.engine_stop_timeout_s
-        namespace = namespace_of(controller.facts.vpn(engine.vpn))
+        namespace, began = namespace_of(controller.facts.vpn(engine.vpn)), controller.clock.wall().timestamp()
         try:
             await self._executor.call(guard, lambda: self._runtime.restart(engine.id, grace_s))
         except OvertakenError:
@@ -74,9 +80,23 @@ class Repairer:
             return False
         finally:
             self._executor.busy.discard(engine.id)
-        self._executor.note_started(engine.id, engine.vpn, namespace)
+        self._executor.note_started(engine.id, engine.vpn, namespace, began)
         controller.recorder.provisioned(engine.vpn, engine.name, ProvisionReason.REPAIR, "ok")
         return True
+
+    async def _works(self, engine: Engine) -> bool:
+        """Whether an engine that start times make an orphan answers all the same: a restart would cut it off.
+
+        Only where no other engine could answer in its place.
+        """
+        controller = self._controller
+        alone = sum(other.port == engine.port for other in controller.fleet.on(engine.vpn)) == 1
+        if engine.state is not ContainerState.RUNNING or engine.port is None or not alone:
+            return False
+        if engine.orphan is not Orphan.RESTART or controller.facts.surely_orphaned(engine.id):
+            return False
+        vpn = controller.facts.vpn(engine.vpn)
+        return await self._probe(engine, (vpn.address if vpn else None) or engine.vpn)
 
     async def _make_anew(self, engine: Engine) -> bool:
         """Remove an orphan whose VPN has another id now, and create its twin from its own configuration."""
@@ -120,7 +140,7 @@ class Repairer:
         if not controller.acting:
             self._executor.tell_once("replace", engine.id, engine, ProvisionReason.REPLACE)
             return False
-        place = self._provisioner.take_place(engine.vpn) if wanted() else None
+        place = self._provisioner.take_place(engine.vpn, engine) if wanted() else None
         if place is None:
             return False
         # The new place is taken before the old one is given up: nobody fills the gap between the two.

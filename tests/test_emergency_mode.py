@@ -37,12 +37,18 @@ class Sidecar:
             self.host.add_vpn(vpn)
         self.app = self.new_app()
 
-    def new_app(self) -> App:
+    def new_app(self, own_id: str | None = None) -> App:
         async def probe(engine: Engine, _address: str, /) -> bool:
             return self.host.answers(engine.id)
 
         return App(
-            self.settings, lambda _s, _c: self.runtime, clock=self.clock, probe=probe, serve=False, threaded=False
+            self.settings,
+            lambda _s, _c: self.runtime,
+            clock=self.clock,
+            probe=probe,
+            serve=False,
+            threaded=False,
+            own_id=own_id,
         )
 
     @property

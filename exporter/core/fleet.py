@@ -16,6 +16,8 @@ HTTPS_PORT_LABEL = "acestream.https_port"
 HOST_PORT_LABEL = "host.http_port"
 FORWARDED_LABEL = "acestream.forwarded"
 EXPLICIT_LABEL = "mayday.requested"
+SIDECAR_LABEL = "mayday.sidecar"
+"""On the image of Mayday itself, so that one finds another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from exporter.core.model import Engine, Fleet
     from exporter.core.state import FleetState
 
+NOT_ANSWERING = frozenset({ContainerState.EXITED, ContainerState.DEAD, ContainerState.PAUSED})
+"""States in which an engine cannot answer; in others it may be on its way."""
+
 
 @dataclass(frozen=True, slots=True)
 class HealthBook:
@@ -42,7 +45,7 @@ def askable(state: FleetState, fleet: Fleet) -> list[Engine]:
 def after_round(book: HealthBook, fleet: Fleet, answers: Mapping[str, bool]) -> HealthBook:
     """The book after one round. `answers` says, by container id, who answered; who was not asked keeps its count.
 
-    A stopped engine cannot be asked and has failed. An engine that is gone is forgotten.
+    A stopped or paused engine cannot be asked and has failed. An engine that is gone is forgotten.
     """
     failures = {}
     proven = set(book.proven)
@@ -51,7 +54,7 @@ def after_round(book: HealthBook, fleet: Fleet, answers: Mapping[str, bool]) -> 
         if answered:
             proven.add(engine.vpn)
             failures[engine.id] = 0
-        elif answered is False or engine.state in {ContainerState.EXITED, ContainerState.DEAD}:
+        elif answered is False or engine.state in NOT_ANSWERING:
             failures[engine.id] = book.failures.get(engine.id, 0) + 1
         else:
             failures[engine.id] = book.failures.get(engine.id, 0)

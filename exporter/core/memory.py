@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from exporter.core.alerts import Alert, Incident, Origin
 from exporter.core.model import Mode, Moment, Phase, Policy, Reason, Signal, Source, Verdict
@@ -30,6 +30,17 @@ class Memory:
     alerts: Mapping[str, Incident] = field(default_factory=dict)
     drills: Mapping[str, Signal] = field(default_factory=dict)
     emergency_s: float = 0.0
+
+
+class Memories(Protocol):
+    """Where the memory is saved."""
+
+    @property
+    def up(self) -> bool:
+        """Whether it is kept as it should be."""
+
+    def save(self, document: Mapping[str, object]) -> None:
+        """Keep the newest document; never blocks."""
 
 
 def to_document(memory: Memory, now: Moment, boot: str) -> dict[str, Any]:

@@ -135,6 +135,8 @@ class Container:
     """From a list call's status text ("Up 5 minutes"): the container has not run for longer than this, seconds."""
     address: str | None = None
     """An IP address of the container itself, None when it has none."""
+    watches: frozenset[str] = frozenset()
+    """Where it is a Mayday that acts, from an inspection: names of the VPN containers in its settings."""
 
 
 class EngineState(StrEnum):

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from exporter.core.model import Engine, Fleet, Policy
     from exporter.core.state import FleetState
 
-RELIEVED_BY = frozenset({EngineState.WORKING, EngineState.ORPHANED})
-"""Engines that count where a VPN is filled for relief: those that work, and orphans, which are repaired anyway. One
-that does not work does not count, because nobody replaces it during an emergency."""
-
 
 class RemoveReason(StrEnum):
     """Why an engine is removed."""
@@ -174,7 +170,11 @@ def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str,
     room = policy.max_replicas - fleet.size - sum(pending.values())
     carried = {vpn: group.planned for vpn, group in fleet.groups.items()}
     if relief is not None:
-        carried[relief] = sum(not e.explicit and e.counted_as in RELIEVED_BY for e in fleet.on(relief))
+        # Those that work, and orphans, which are repaired anyway. One that does not work does not count, because nobody
+        # replaces it during an emergency.
+        carried[relief] = sum(
+            not e.explicit and (e.orphan is not None or e.counted_as is EngineState.WORKING) for e in fleet.on(relief)
+        )
     result = []
     for vpn, target in targets.items():
         if not may_create_on(state, vpn):

@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from exporter.core.fleet import SIDECAR_LABEL
 from exporter.core.model import Container, ContainerHealth, ContainerState
 from exporter.errors import ConflictError, MissingError, RejectedError, RuntimeFailure, UnreachableError
 from exporter.runtime.base import ContainerEvent, EngineSpec
@@ -30,6 +31,7 @@ _UPTIME = re.compile(r"Up (?:(Less than a second)|(?:About )?(an?|\d+) (second|m
 _HEALTH_TEXT = re.compile(r"\((healthy|unhealthy|health: starting)\)")
 _FRACTION = re.compile(r"\.(\d{6})\d+")
 _MARKUP = re.compile(r"<[^>]*>")
+_VPN_NAME_SETTING = re.compile(r"GLUETUN_CONTAINER_NAME(_\d+)?")
 
 _DROPPED_HOST_KEYS = frozenset(
     # What Docker refuses together with `network_mode: container:…`, and what is not configuration.
@@ -191,7 +193,19 @@ def inspected(body: dict[str, Any]) -> Container:
         probed_at=unix_time(probes[-1].get("End")) if probes else None,
         probe_period_s=period,
         address=_address(body),
+        watches=_watches(config),
     )
+
+
+def _watches(config: dict[str, Any]) -> frozenset[str]:
+    """The VPNs that a Mayday with this configuration acts on; nobody else's environment is looked into."""
+    if SIDECAR_LABEL not in (config.get("Labels") or {}):
+        return frozenset()
+    pairs = dict(entry.partition("=")[::2] for entry in config.get("Env") or [])
+    if pairs.get("CONTROL", "").strip() not in {"", "on"}:
+        return frozenset()
+    names = {value.strip() for key, value in pairs.items() if _VPN_NAME_SETTING.fullmatch(key)}
+    return frozenset(names - {""})
 
 
 def event(body: dict[str, Any]) -> ContainerEvent | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -48,6 +49,8 @@ class Faults:
     """A call gets no answer in time, and takes effect after the caller has given up."""
     refused: float = 0.0
     """A call that changes something is answered with an error."""
+    misread: float = 0.0
+    """A call that reads is answered with an error."""
     lost_events: float = 0.0
     repeated_events: float = 0.0
     delayed_events_s: float = 0.0
@@ -84,6 +87,8 @@ class SimulatedRuntime:
     ) -> None:
         self.host = host
         self.faults = Faults()
+        self.happened: Counter[str] = Counter()
+        """How often each fault has really struck."""
         self._timeout_s = timeout_s
         self._on_request = on_request
         self._on_effect = on_effect
@@ -108,6 +113,7 @@ class SimulatedRuntime:
 
         def create() -> str:
             if self.faults.image_missing:
+                self.happened["call: the image is missing"] += 1
                 raise MissingError(f"No such image: {spec.image}", image=True)
             return self.host.create(spec).id
 
@@ -197,13 +203,20 @@ class SimulatedRuntime:
         faults, rng = self.faults, self.host.rng
         seconds = LATENCY_S[operation] * faults.slow * rng.uniform(0.7, 1.5)
         if not self.host.up:
+            self.happened["call: the daemon is away"] += 1
             await asyncio.sleep(0.001)
             raise UnreachableError(f"{operation}: the daemon gives no answer")
+        if faults.slow > 1:
+            self.happened["call: slow"] += 1
         if rng.random() < faults.unanswered:
+            self.happened["call: unanswered"] += 1
             await asyncio.sleep(self._timeout_s)
             raise UnreachableError(f"{operation}: no answer within {self._timeout_s:g} s")
         if target is None:
             await asyncio.sleep(seconds)
+            if rng.random() < faults.misread:
+                self.happened["call: a reading is answered with an error"] += 1
+                raise RejectedError(f"{operation}: Docker answered 500: a fault was asked for")
             return self._finish(operation, effect, None, began)
         if rng.random() < faults.late:
             asyncio.get_running_loop().call_later(
@@ -214,6 +227,7 @@ class SimulatedRuntime:
         async with self._gate:
             await asyncio.sleep(seconds + self._farewell(target, grace_s))
         if rng.random() < faults.refused:
+            self.happened["call: refused"] += 1
             raise RejectedError(f"{operation}: Docker answered 500: a fault was asked for")
         return self._finish(operation, effect, target, began)
 
@@ -224,6 +238,7 @@ class SimulatedRuntime:
 
     def _finish(self, operation: str, effect: Callable[[], T], target: str | None, began: float) -> T:
         if not self.host.up:
+            self.happened["call: the daemon went away under it"] += 1
             raise UnreachableError(f"{operation}: the daemon went away")
         box = self.host.boxes.get(target) if target else None
         vpn = box.labels.get("acestream.vpn_container") if box else None
@@ -240,6 +255,7 @@ class SimulatedRuntime:
             self._finish(operation, effect, target, began)
         except RuntimeFailure:
             return
+        self.happened["call: took effect after the caller had given up"] += 1
 
 
 class SimulatedStream:
@@ -249,19 +265,35 @@ class SimulatedStream:
         self._runtime = runtime
         self._queue: asyncio.Queue[ContainerEvent | None] = asyncio.Queue()
         self._ended = False
+        self._sent = self._newest = 0
 
     def deliver(self, event: ContainerEvent) -> None:
         """Hand an event over, unless fate is against it."""
-        faults, rng = self._runtime.faults, self._runtime.host.rng
-        if faults.deaf or self._ended or rng.random() < faults.lost_events:
+        faults, rng, happened = self._runtime.faults, self._runtime.host.rng, self._runtime.happened
+        if self._ended:
             return
+        if faults.deaf:
+            happened["event: not told by a half-open stream"] += 1
+            return
+        if rng.random() < faults.lost_events:
+            happened["event: lost"] += 1
+            return
+        self._sent += 1
         copies = 2 if rng.random() < faults.repeated_events else 1
+        happened["event: repeated"] += copies - 1
         for _ in range(copies):
             if faults.delayed_events_s:
+                happened["event: late"] += 1
                 delay = rng.uniform(0, faults.delayed_events_s)
-                asyncio.get_running_loop().call_later(delay, self._queue.put_nowait, event)
+                asyncio.get_running_loop().call_later(delay, self._put, event, self._sent)
             else:
-                self._queue.put_nowait(event)
+                self._put(event, self._sent)
+
+    def _put(self, event: ContainerEvent, number: int) -> None:
+        if number < self._newest:
+            self._runtime.happened["event: overtaken by a later one"] += 1
+        self._newest = max(self._newest, number)
+        self._queue.put_nowait(event)
 
     def cut(self) -> None:
         """The connection is gone."""

@@ -10,14 +10,14 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.core.fleet import HTTP_PORT_LABEL, VPN_LABEL
+from exporter.core.fleet import HTTP_PORT_LABEL, SIDECAR_LABEL, VPN_LABEL
 from exporter.core.model import Container, ContainerHealth, ContainerState
 from exporter.errors import ConflictError, MissingError
 from exporter.runtime.base import ContainerEvent, EngineSpec
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from exporter.clock import Clock
 
@@ -51,6 +51,9 @@ class Box:
     """An engine that ignores SIGTERM."""
     epoch: int = 0
     """Counts starts and stops, so that a timer of an earlier run does nothing."""
+    address: str | None = None
+    watches: frozenset[str] = frozenset()
+    """Where it is a Mayday: the VPNs that it acts on."""
     frozen: float | None = None
     """Docker's time at which its health checks ceased without an event, as after a restart with live-restore."""
 
@@ -63,7 +66,7 @@ class SimulatedHost:
         self.rng = rng
         self.boxes: dict[str, Box] = {}
         self.listeners: list[Callable[[ContainerEvent], None]] = []
-        self._namespaces = 0
+        self._namespaces = self._addresses = 0
         self.up = True
         """Whether the daemon answers."""
 
@@ -105,7 +108,8 @@ class SimulatedHost:
             probed_at=probed_at,
             probe_period_s=2 * box.interval_s if inspected and box.interval_s is not None else None,
             uptime_at_most_s=None if inspected or up_s is None else up_s * 2 + 1,
-            address="192.0.2.1" if box.network is None else None,
+            address=box.address,
+            watches=box.watches if inspected else frozenset(),
         )
 
     def connected(self, box: Box) -> bool:
@@ -183,10 +187,20 @@ class SimulatedHost:
     def add_vpn(self, name: str, *, interval_s: float | None = 5.0, retries: int = 3, healthy: bool = True) -> Box:
         """A VPN container, running and, as a rule, long since healthy."""
         box = Box(self._id(), name, created_at=self.docker_time(), interval_s=interval_s, retries=retries)
+        self._addresses += 1
+        box.address = f"192.0.2.{self._addresses % 254 + 1}"
         self.boxes[box.id] = box
         self.start(box)
         if healthy and interval_s is not None:
             box.health = ContainerHealth.HEALTHY
+        return box
+
+    def add_sidecar(self, name: str, watches: Iterable[str]) -> Box:
+        """The container of a Mayday that acts on these VPNs, running."""
+        labels = {SIDECAR_LABEL: "true"}
+        box = Box(self._id(), name, labels, created_at=self.docker_time(), watches=frozenset(watches))
+        self.boxes[box.id] = box
+        self.start(box)
         return box
 
     def add_engine(self, vpn: str, port: int, name: str, labels: Mapping[str, str]) -> Box:

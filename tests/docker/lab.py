@@ -78,7 +78,8 @@ class PrivateDockerd:
         self.url = f"unix://{self.socket}"
         # Daemons that shared the usual bridge would change its address under each other's containers.
         self._bridge = f"mayday{number}"
-        self._network = f"172.31.{200 + number}.1/24"
+        self.gateway = f"172.31.{200 + number}.1"
+        """Where containers reach this network."""
         self._live_restore = live_restore
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -96,7 +97,7 @@ class PrivateDockerd:
         (self.directory / "daemon.json").write_text("{}")
         if not self._has_bridge():
             _ip("link", "add", self._bridge, "type", "bridge")
-            _ip("addr", "add", self._network, "dev", self._bridge)
+            _ip("addr", "add", f"{self.gateway}/24", "dev", self._bridge)
             _ip("link", "set", self._bridge, "up")
         arguments = [
             "dockerd",

@@ -43,9 +43,11 @@ Behaviour = Callable[[str, str], Deed]
 
 
 class Proxy:
-    """Listens on a loopback port; `behave` may be changed at any time. Every call is noted in `calls`."""
+    """Listens on a port of `address`; `behave` may be changed at any time. Every call is noted in `calls`."""
 
-    def __init__(self, docker: Path, behave: Behaviour = lambda _method, _path: PASS) -> None:
+    def __init__(
+        self, docker: Path, behave: Behaviour = lambda _method, _path: PASS, address: str = "127.0.0.1"
+    ) -> None:
         self.behave = behave
         self.calls: list[tuple[str, str, Deed]] = []
         self._streams: set[socket.socket] = set()
@@ -61,8 +63,8 @@ class Proxy:
             allow_reuse_address = True
             request_queue_size = 128
 
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"tcp://127.0.0.1:{self._server.server_address[1]}"
+        self._server = Server((address, 0), Handler)
+        self.url = f"tcp://{address}:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

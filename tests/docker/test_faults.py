@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -226,10 +226,13 @@ def test_the_disk_is_full_and_is_not(tmp_path: Path) -> None:
     data.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", data], check=True)
     daemon = PrivateDockerd(directory, number=daemon_number(3))
-    try:
+    with ExitStack() as ends:
+        ends.callback(daemon.destroy)
         daemon.start()
         lab = Lab(daemon)
+        ends.callback(lab.api.close)
         sidecar = Sidecar(lab, tmp_path)
+        ends.callback(sidecar.stop)
         kept = fleet(lab, sidecar, MIN_REPLICAS="4")
         lab.fail("gluetun_2")
         sidecar.await_failed("gluetun_2")
@@ -242,11 +245,7 @@ def test_the_disk_is_full_and_is_not(tmp_path: Path) -> None:
         (data / "filler").unlink()
         sidecar.await_whole(2)
         assert ids(lab, "gluetun") == kept
-        sidecar.stop()
         lab.purge()
-        lab.api.close()
-    finally:
-        daemon.destroy()
 
 
 def test_a_stranger_holds_an_engines_port(lab: Lab, sidecar: Sidecar) -> None:

@@ -52,16 +52,26 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """The clocks of a virtual host; the wall clock can be set."""
+    """The clocks of a virtual host; the wall clock can be set, and a reboot begins the monotonic one anew."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.offset = timedelta(0)
-        self.boot = "virtual"
+        self._boots = 1
+        self._booted_at = 0.0
+
+    @property
+    def boot(self) -> str:
+        """Another word after each reboot."""
+        return f"virtual {self._boots}"
+
+    def age(self) -> float:
+        """True seconds since the beginning, whatever happened to both clocks."""
+        return self._loop.time()
 
     def mono(self) -> float:
-        """The loop's time."""
-        return self._loop.time()
+        """The loop's time since the last boot."""
+        return self._loop.time() - self._booted_at
 
     def wall(self) -> datetime:
         """The wall clock, as far as it was jumped."""
@@ -74,6 +84,11 @@ class VirtualClock:
     def jump(self, seconds: float) -> None:
         """Set the wall clock forward, or back."""
         self.offset += timedelta(seconds=seconds)
+
+    def reboot(self) -> None:
+        """Begin the monotonic clock anew, as a reboot of the host does."""
+        self._boots += 1
+        self._booted_at = self._loop.time()
 
 
 def run_virtual(main: Callable[[VirtualClock], Coroutine[Any, Any, T]]) -> T:

@@ -264,7 +264,7 @@ def model_of(policy: Policy, state: FleetState, fleet: Fleet) -> reference.Refer
             engine.vpn,
             engine.port or 0,
             working=engine.state is RUNNING and engine.healthy is not False,
-            orphan=engine.orphan in {Orphan.RESTART, Orphan.RECREATE},
+            orphan=engine.orphan is not None,
             explicit=engine.explicit,
         )
     model.relief = state.emergency.relief if state.emergency else None

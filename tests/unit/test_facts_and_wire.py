@@ -116,15 +116,35 @@ def test_a_vpn_that_was_recreated_orphans_its_engines_even_without_a_label() -> 
     assert [(e.vpn, e.orphan) for e in facts.fleet().engines] == [("gluetun", Orphan.RECREATE)]
 
 
+def orphans(facts: Facts) -> list[Orphan | None]:
+    return [engine.orphan for engine in facts.fleet().engines]
+
+
 def test_a_clock_that_was_set_back_hides_no_orphan() -> None:
     """A VPN that restarts after the clock went back starts, by the clock, before its engines did."""
     facts = facts_of(VPN, ENGINE)
-    assert facts.fleet().engines[0].orphan is None
+    assert orphans(facts) == [None]
     facts.take_vpn("gluetun", replace(VPN, started_at=50.0), 5.0, moment(5))
-    assert facts.fleet().engines[0].orphan is Orphan.RESTART
-    facts.started("e1", ("v1", 50.0), 6.0)
-    facts.take_one(replace(ENGINE, started_at=40.0), 7.0, moment(7))
-    assert facts.fleet().engines[0].orphan is None, "our own restart joined the namespace, whatever the clock says"
+    assert (orphans(facts), facts.to_inspect()) == ([None], ["e1"]), "it is looked at first"
+    facts.take_one(replace(ENGINE, started_at=150.5), moment(6).mono, moment(6))
+    assert (orphans(facts), facts.to_inspect()) == ([Orphan.RESTART], [])
+    facts.started("e1", ("v1", 50.0), moment(7), moment(7).wall.timestamp())
+    facts.take_one(replace(ENGINE, started_at=40.0), moment(8).mono, moment(8))
+    assert orphans(facts) == [None], "our own restart joined the namespace, whatever the clock says"
+
+
+def test_an_engine_that_was_restarted_after_its_vpn_is_no_orphan() -> None:
+    """A daemon that comes back starts both anew: the inspection shows it, and nobody cuts the engine off again."""
+    wall = moment(0).wall.timestamp()
+    facts = facts_of(replace(VPN, started_at=wall - 100))
+    facts.take_one(replace(ENGINE, created_at=wall - 50, started_at=None), 1.0, moment(1))
+    facts.started("e1", ("v1", wall - 100), moment(2), wall + 1)
+    facts.take_vpn("gluetun", replace(VPN, started_at=wall + 20), 25.0, moment(25))
+    facts.take_one(replace(ENGINE, created_at=wall - 50, started_at=wall + 1.5), moment(24).mono, moment(26))
+    assert orphans(facts) == [None], "that question was older than the VPN's start"
+    assert facts.to_inspect() == ["e1"]
+    facts.take_one(replace(ENGINE, created_at=wall - 50, started_at=wall + 21), moment(27).mono, moment(27))
+    assert (orphans(facts), facts.to_inspect()) == ([None], [])
 
 
 def test_a_restart_that_no_event_told_of_is_seen_in_the_uptime() -> None:

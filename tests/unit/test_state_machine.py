@@ -273,7 +273,7 @@ class CoreAgainstModel(RuleBasedStateMachine):
                 engine.vpn,
                 engine.port or 0,
                 working=engine.state is ContainerState.RUNNING and engine.healthy is not False,
-                orphan=engine.orphan in {Orphan.RESTART, Orphan.RECREATE},
+                orphan=engine.orphan is not None,
                 explicit=engine.explicit,
             )
             for key, engine in self.engines.items()

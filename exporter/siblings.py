@@ -1,0 +1,72 @@
+"""Notices another Mayday at work on the same VPNs, by its container on the same Docker host.
+
+Of several the one whose container was created first acts; the others hold until it is gone. All of them decide that
+from the same listing, so they agree. A Mayday that is no container there neither sees others this way nor is seen; two
+on one STATE_DIR are told apart by the journal besides.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from exporter.core.fleet import SIDECAR_LABEL
+from exporter.core.model import ContainerState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from exporter.controller import Controller
+    from exporter.core.model import Container
+    from exporter.runtime.base import Runtime
+
+_MOUNTED_FROM = re.compile(r"containers/([0-9a-f]{64})/")
+"""In `/proc/self/mountinfo`: a container's hostname and hosts files are mounted from a folder that carries its id."""
+
+
+def own_container_id(mountinfo: str) -> str | None:
+    """The id of the container that we run in, None when it is none."""
+    found = _MOUNTED_FROM.search(mountinfo)
+    return found[1] if found else None
+
+
+def elder(me: Container, others: Iterable[Container], vpns: Iterable[str]) -> Container | None:
+    """The Mayday that acts in our place, None when nobody does: the first created that watches one of our VPNs."""
+    rivals = [other for other in others if not other.watches.isdisjoint(vpns)]
+    first = min([me, *rivals], key=lambda container: (container.created_at, container.id))
+    return None if first is me else first
+
+
+class Siblings:
+    """Looks at every full listing, before anything is decided from it."""
+
+    def __init__(self, controller: Controller, runtime: Runtime, own_id: str | None) -> None:
+        self._controller = controller
+        self._runtime = runtime
+        self._own_id = own_id
+        self._watches: dict[str, frozenset[str]] = {}
+        """By container id, which VPNs another Mayday controls: a container's environment never changes."""
+
+    async def look(self, listing: Iterable[Container]) -> None:
+        """Hold, or go on, as the listing says.
+
+        Raises:
+            RuntimeFailure: a Mayday that is new in the listing could not be inspected.
+        """
+        # One that is paused does not act, so nobody waits for it.
+        maydays = {c.id: c for c in listing if SIDECAR_LABEL in c.labels and c.state is ContainerState.RUNNING}
+        me = maydays.pop(self._own_id or "", None)
+        if me is None:
+            return
+        watches = {}
+        for key in maydays:
+            inspected = None if key in self._watches else await self._runtime.inspect(key)
+            watches[key] = inspected.watches if inspected else self._watches.get(key, frozenset())
+        self._watches = watches
+        others = [replace(container, watches=watches[key]) for key, container in maydays.items()]
+        first = elder(me, others, self._controller.policy.vpns)
+        reason = None
+        if first is not None:
+            reason = f"another Mayday, in the container '{first.name}', is at work on the same VPNs; stop one of them"
+        self._controller.hold("sibling", reason)

@@ -1,0 +1,113 @@
+"""Every fault that the simulation promises, by the words that it is counted under."""
+
+from __future__ import annotations
+
+FAULTS: dict[str, tuple[str, ...]] = {
+    "fleets": (
+        *(f"fleet: {count} VPNs" for count in (2, 3, 4, 5)),
+        *(f"fleet: EMERGENCY_CAPACITY {word}" for word in ("reduced", "share", "full")),
+        "fleet: MIN_REPLICAS leaves a remainder",
+        "fleet: few ports",
+        "fleet: ALERTMANAGER_URL is set",
+    ),
+    "VPNs": (
+        "VPN: health flaps",
+        *(f"VPN: {word}" for word in ("kill", "stop", "start", "pause", "unpause", "restart", "recreate", "remove")),
+        "VPN: made again",
+    ),
+    "orders": (
+        "mode: normal -> emergency with 2 VPNs",
+        "mode: emergency -> outage with 2 VPNs",
+        "mode: outage -> emergency with 2 VPNs",
+        "mode: normal -> outage with 2 VPNs",
+        "mode: outage -> normal with 2 VPNs",
+        "mode: emergency -> normal with 2 VPNs",
+        "mode: emergency -> outage with 3 VPNs",
+        "outage: the first to fail recovers first",
+        "outage: the last to fail recovers first",
+        "emergency: the failed VPN and the other change places",
+        "phase: failure while stabilizing",
+        "phase: stabilized",
+    ),
+    "events": (
+        "event: lost",
+        "event: late",
+        "event: repeated",
+        "event: overtaken by a later one",
+        "event: not told by a half-open stream",
+    ),
+    "Docker": (
+        "Docker: restarted, live-restore",
+        "Docker: restarted, without live-restore",
+        "Docker: restarted, health checks end",
+        "call: slow",
+        "call: unanswered",
+        "call: refused",
+        "call: a reading is answered with an error",
+        "call: the daemon is away",
+        "call: the daemon went away under it",
+        "call: took effect after the caller had given up",
+        "call: the image is missing",
+        "creation: overtaken by a phase change",
+    ),
+    "engines": (
+        *(f"engine: {word}" for word in ("crash", "break", "vanish", "comes back", "start", "stubborn", "pause")),
+        "engine: refuses to go (error)",
+        "engine: refuses to go (conflict)",
+        "engine: never becomes healthy",
+        "probe: no way to the VPN",
+        "probe: the engine does not answer",
+        "by hand: labelled",
+        "by hand: no port label",
+        "by hand: no label but the managed one",
+        "by hand: not managed",
+        "by hand: elsewhere",
+    ),
+    "alerts": (
+        "alert: fires",
+        "alert: is resolved",
+        "alert: is repeated",
+        "alert: contradicts Docker",
+        "alert: expires unheard",
+        "alert: Mayday's own",
+        "webhook: lost",
+        "webhook: late",
+        "webhook: sent twice",
+        "webhook: overtaken by a later one",
+        "webhook: nobody there",
+        "Alertmanager's API: away",
+        "Alertmanager's API: slow",
+        "Alertmanager's API: rubbish",
+        "Alertmanager's API: answers",
+        "drill: declared",
+    ),
+    "clocks and ends": (
+        "clock: jumps ahead",
+        "clock: jumps back",
+        "Mayday: stopped",
+        "Mayday: killed",
+        "Mayday: killed in the middle of its work",
+        "host: shut down and booted",
+        "host: power lost and booted",
+    ),
+    "journal": (
+        "journal: the disk goes away",
+        "journal: last writes lost at a kill",
+    ),
+    "doors": (
+        "API: POST engines answered 201",
+        "API: POST engines answered 503",
+        "API: DELETE engines answered 200",
+        "input: refused",
+        "pages: compared",
+    ),
+}
+
+
+def table(struck: dict[str, int]) -> str:
+    """How often each has struck, for people."""
+    lines = []
+    for group, faults in FAULTS.items():
+        lines.append(f"{group}:")
+        lines += [f"  {struck.get(fault, 0):>9}  {fault}" for fault in faults]
+    return "\n".join(lines)
