@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from exporter import __version__
@@ -59,9 +60,30 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--manual", action="store_true", help="play nothing; use drills (POST /control/drill) instead")
     history = commands.add_parser("history", help="print what Mayday did and why, from the journal in STATE_DIR")
     history.add_argument("--vpn", help="only this VPN")
-    history.add_argument("--kind", help="only this kind: mode, phase, action, refusal, signal, life")
-    history.add_argument("--limit", type=int, default=50, help="at most so many entries (50)")
+    kinds = ("mode", "phase", "action", "refusal", "signal", "life")
+    history.add_argument("--kind", choices=kinds, help="only this kind")
+    history.add_argument(
+        "--since", type=_time, metavar="TIME", help="not older than this, such as 2025-11-07T22:03:33Z"
+    )
+    history.add_argument("--until", type=_time, metavar="TIME", help="not newer than this")
+    history.add_argument("--limit", type=_count, default=50, help="at most so many entries, the newest (50)")
+    history.add_argument("--before", type=_count, metavar="ID", help="only entries before this one, to page back")
+    history.add_argument("--json", action="store_true", help="one JSON object on each line, as GET /history has them")
     return parser
+
+
+def _time(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2025-11-07T22:03:33Z") from error
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _settings() -> Settings | None:
@@ -106,9 +128,11 @@ def _health() -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
+    import json  # noqa: PLC0415
     import sqlite3  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 
+    from exporter.core.record import as_json  # noqa: PLC0415
     from exporter.journal import read_history  # noqa: PLC0415
 
     directory = os.environ.get("STATE_DIR", "")
@@ -117,11 +141,22 @@ def _history(options: argparse.Namespace) -> int:
         print(f"STATE_DIR: there is no journal at {str(path)!r}", file=sys.stderr)  # noqa: T201 - its output
         return 1
     try:
-        records = read_history(path, vpn=options.vpn, kind=options.kind, limit=options.limit)
+        records = read_history(
+            path,
+            vpn=options.vpn,
+            kind=options.kind,
+            since=options.since,
+            until=options.until,
+            limit=options.limit,
+            before=options.before,
+        )
     except (sqlite3.Error, ValueError) as error:
         print(f"STATE_DIR: the journal {str(path)!r} cannot be read: {error}", file=sys.stderr)  # noqa: T201 - its output
         return 1
     for record in reversed(records):
+        if options.json:
+            print(json.dumps(as_json(record)))  # noqa: T201 - its output
+            continue
         print(f"{record.at:%Y-%m-%d %H:%M:%S} {record.kind:<8} {record.message}")  # noqa: T201 - its output
     return 0
 

@@ -40,3 +40,16 @@ class Record:
     vpn: str | None = None
     details: Mapping[str, object] = field(default_factory=dict)
     id: int = 0
+
+
+def as_json(record: Record) -> dict[str, object]:
+    """As plain JSON values: what `GET /history` and `mayday history --json` show."""
+    return {
+        "id": record.id,
+        "at": record.at.isoformat(),
+        "kind": record.kind,
+        "vpn": record.vpn,
+        "reason": record.reason,
+        "message": record.message,
+        "details": dict(record.details),
+    }

@@ -16,7 +16,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 
 from exporter.alertmanager import is_text, parse_webhook
 from exporter.core.alerts import Alert, Heard
-from exporter.core.record import Kind
+from exporter.core.record import Kind, as_json
 from exporter.errors import BadRequestError, ConfigError, RefusedError
 from exporter.web import page, views
 from exporter.web.access import require
@@ -215,7 +215,7 @@ class WebServer:
             before=None if before is None else _whole(before, "before", 2**53),
         )
         following = records[-1].id if len(records) == limit else None
-        return web.json_response({"records": [views.record(item) for item in records], "next_before": following})
+        return web.json_response({"records": [as_json(item) for item in records], "next_before": following})
 
     # --- changing ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from exporter.core.model import ContainerState, Mode, Phase, Verdict
 if TYPE_CHECKING:
     from exporter.config import Settings
     from exporter.core.model import Engine
-    from exporter.core.record import Record
     from exporter.core.snapshot import Snapshot
 
 
@@ -102,16 +101,3 @@ def usable(snapshot: Snapshot, item: Engine) -> bool:
         and snapshot.state.vpns[item.vpn].phase in {Phase.HEALTHY, Phase.STABILIZING}
         and snapshot.state.mode is not Mode.OUTAGE
     )
-
-
-def record(item: Record) -> dict[str, Any]:
-    """One entry of `GET /history`."""
-    return {
-        "id": item.id,
-        "at": item.at.isoformat(),
-        "kind": item.kind,
-        "vpn": item.vpn,
-        "reason": item.reason,
-        "message": item.message,
-        "details": dict(item.details),
-    }
