@@ -295,19 +295,19 @@ class Controller:
         self.recorder.phase_changed(change, {"signals": signals})
         self._stopwatch.phase_changed(change, event_at)
 
-    def _ask_for_work(self, changes: Iterable[PhaseChange | ModeChange], *, relief_new: bool) -> None:
+    def _ask_for_work(self, changes: tuple[PhaseChange | ModeChange, ...], *, relief_new: bool) -> None:
         now = self.clock.mono()
         ghosts = set(plan.haunted(self.state, self.fleet))
         for vpn in sorted(ghosts | set(self.overtaken.values())):
             self.request(Work.CLEANUP, vpn, 0)
         if plan.orphans(self.state, self.fleet):
             self.request(Work.REPAIR, None, 0)
-        changed = list(changes)
-        if relief_new or any(isinstance(c, ModeChange) or c.after is Phase.HEALTHY for c in changed):
+        if relief_new or any(isinstance(c, ModeChange) or c.after is Phase.HEALTHY for c in changes):
             self.request(Work.PROVISION, None, 0)
-        ends = [vpn.deadline for vpn in self.state.vpns.values() if vpn.deadline is not None and vpn.deadline > now]
-        if (expiry := self._signals.next_change()) is not None:
-            ends.append(expiry)
+        new = {c.vpn for c in changes}  # a stabilization of no time at all is over by now, and nobody has looked yet
+        vpns = self.state.vpns.items()
+        ends = [v.deadline for k, v in vpns if v.deadline is not None and (v.deadline > now or k in new)]
+        ends += [] if (expiry := self._signals.next_change()) is None else [expiry]
         if ends:
             self.request(Work.STABILIZATION, None, max(0.0, min(ends) - now))
 

@@ -463,3 +463,19 @@ class TestEmergencyModeProvisioning:
             assert s.counts() == [5, 0]
 
         play(scenario, RESYNC_INTERVAL_S="3600")
+
+
+def test_a_stabilization_of_no_time_needs_no_audit_to_end() -> None:
+    """With VPN_STABILIZATION_PERIOD_S=0 a VPN that is back is healthy, and filled, at once."""
+
+    async def scenario(s: Sidecar) -> None:
+        s.host.set_truth("gluetun_2", good=False)
+        await asyncio.sleep(60)
+        assert s.counts() == [5, 0]
+        s.host.set_truth("gluetun_2", good=True)
+        while s.phase("gluetun_2") is Phase.FAILED:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        assert s.phase("gluetun_2") is Phase.HEALTHY
+
+    play(scenario, VPN_STABILIZATION_PERIOD_S="0", RESYNC_INTERVAL_S="3600", AUTOSCALE_INTERVAL_S="3600")
