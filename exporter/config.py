@@ -16,7 +16,7 @@ from exporter.matchers import Matcher, parse_matchers
 from exporter.template import DEFAULT_ENVIRONMENT, DEFAULT_IMAGE, EngineTemplate, unknown_placeholders
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 DEFAULT_PORTS = range(19000, 20000)
 """Engine ports of acestream-orchestrator; without GLUETUN_PORT_RANGE_n the VPNs divide them evenly."""
@@ -164,7 +164,7 @@ def _policy(env: Environment, values: Mapping[str, str]) -> Policy:
         redundant=mode is VpnMode.REDUNDANT,
         min_replicas=minimum,
         max_replicas=maximum,
-        ports=_port_ranges(env, vpns),
+        ports=_port_ranges(env, values, vpns),
         capacity=env.choice("EMERGENCY_CAPACITY", Capacity, Capacity.REDUCED),
         stabilization_s=env.number("VPN_STABILIZATION_PERIOD_S", 120, low=0, high=86400),
         start_timeout_s=env.number("VPN_START_TIMEOUT_S", 120, low=1, high=86400),
@@ -176,8 +176,10 @@ def _vpn_names(env: Environment, values: Mapping[str, str]) -> tuple[str, ...]:
     numbers = sorted(
         int(match[1])
         for name in values
-        if (match := re.fullmatch(r"GLUETUN_CONTAINER_NAME_([1-9][0-9]{0,2})", name)) and env.text(name)
+        if (match := re.fullmatch(r"GLUETUN_CONTAINER_NAME_([2-9]|[1-9][0-9]{1,2})", name)) and env.text(name)
     )
+    first = "GLUETUN_CONTAINER_NAME"
+    _refuse_other_numbers(env, values, first, numbers, f"number them from {first}_2 on; the first has no number")
     for expected, number in enumerate(numbers, start=2):
         variable = f"GLUETUN_CONTAINER_NAME_{number}"
         if number != expected:
@@ -193,7 +195,16 @@ def _vpn_names(env: Environment, values: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _port_ranges(env: Environment, vpns: tuple[str, ...]) -> dict[str, range]:
+def _refuse_other_numbers(
+    env: Environment, values: Mapping[str, str], name: str, used: Iterable[int], hint: str
+) -> None:
+    """A numbered setting that nobody reads is a mistake, and what was meant by it would be lost."""
+    for variable in sorted(values.keys() - {f"{name}_{number}" for number in used}):
+        if variable.startswith(f"{name}_") and env.text(variable):
+            env.fault(variable, f"belongs to no VPN; {hint}")
+
+
+def _port_ranges(env: Environment, values: Mapping[str, str], vpns: tuple[str, ...]) -> dict[str, range]:
     size = len(DEFAULT_PORTS) // len(vpns)
     ranges: dict[str, range] = {}
     for index, vpn in enumerate(vpns):
@@ -205,6 +216,8 @@ def _port_ranges(env: Environment, vpns: tuple[str, ...]) -> dict[str, range]:
                     name, f"{ports.start}-{ports.stop - 1} overlaps {other.start}-{other.stop - 1} of another VPN"
                 )
         ranges[vpn] = ports
+    used = range(1, len(vpns) + 1)
+    _refuse_other_numbers(env, values, "GLUETUN_PORT_RANGE", used, f"there are {len(vpns)} VPNs, numbered from 1 on")
     return ranges
 
 

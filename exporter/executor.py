@@ -141,7 +141,9 @@ class Executor:
         found = [e for e in engines if ref in {e.id, e.name}] or [e for e in engines if e.id.startswith(ref)]
         if len(found) != 1:
             raise BadRequestError(f"{len(found) or 'no'} engine{'s' if len(found) > 1 else ''} go by '{ref[:80]}'")
-        if not await self.remove(found[0], RemoveReason.REQUESTED, lambda: True):
+        done = await self.remove(found[0], RemoveReason.REQUESTED, lambda: True)
+        # Docker may have been lost between the stop and the removal, and then nothing more was done.
+        if not done or any(known.id == found[0].id for known in self.controller.fleet.engines):
             raise RefusedError(
                 f"engine '{found[0].name}' could not be removed; see /history", code="failed", retry_after_s=5
             )

@@ -43,6 +43,8 @@ class Client:
         assert app.web.address is not None
         self.url = f"http://127.0.0.1:{app.web.address[1]}"
         self.session = session
+        assert isinstance(app.runtime, SimulatedRuntime)
+        self.host = app.runtime.host
 
     async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         async with self.session.request(method, f"{self.url}{path}", **options) as answer:
@@ -221,10 +223,10 @@ async def test_the_secret_may_come_in_three_ways(client: Client, headers: dict[s
 )
 async def test_bad_input_is_refused(client: Client, method: str, path: str, body: object, code: int) -> None:
     """A clear error, and nothing changes."""
-    before = {engine.id for engine in client.app.controller.fleet.engines}
+    before = set(client.host.boxes)
     got, answer = await client.call(method, path, json=body, headers=KEY)
     assert (got, bool(answer["error"])) == (code, True)
-    assert {engine.id for engine in client.app.controller.fleet.engines} == before
+    assert set(client.host.boxes) == before
 
 
 async def test_a_drill_and_its_end(client: Client) -> None:
