@@ -37,6 +37,9 @@ class Joined:
     between: tuple[float, float] | None = None
     """Where its time is not read yet: from when to when our own call of it lasted, or the first moments of its life."""
 
+    guess: bool = False
+    """Whether it is taken from the time of the creation, which a second start soon after it looks like."""
+
     def began_with(self, started_at: float) -> bool:
         """Whether a start that Docker shows is that start; where nothing tells, it is taken for another."""
         if self.started_at is not None:
@@ -93,7 +96,7 @@ class Namespaces:
         started = engine.started_at
         if engine.created_at > namespace[1] or (started is not None and started >= namespace[1]):
             first = (engine.created_at, engine.created_at + FIRST_START_S) if started is None else None
-            self._joined[engine.id] = Joined(namespace, started, first)
+            self._joined[engine.id] = Joined(namespace, started, first, guess=started is None)
 
     def restarted(self, container_id: str) -> None:
         """A reading shows another start than the one that was known."""
@@ -121,8 +124,9 @@ class Namespaces:
         return True
 
     def guessed(self, container_id: str) -> bool:
-        """Whether only start times can tell the engine's namespace; a clock set back puts them out of order."""
-        return container_id not in self._joined
+        """Whether only times on Docker's clock tell the engine's namespace; one set back puts them out of order."""
+        joined = self._joined.get(container_id)
+        return joined is None or joined.guess
 
     def answered(self, engine: Container) -> None:
         """An engine answered at its VPN's address: it is in the present namespace, whatever the times say."""

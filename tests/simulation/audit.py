@@ -80,7 +80,9 @@ class AuditedRuntime:
             life.undo[spec.name] = oracle.clock.age()
             raise
         except (ConflictError, MissingError, RejectedError):
+            # Nothing was made; what has that name is somebody else's.
             del life.making[spec.name]
+            life.undo.pop(spec.name, None)
             raise
         except asyncio.CancelledError:
             oracle.beyond += 1

@@ -133,7 +133,9 @@ def check_one_down(world: World, down: str) -> None:
         oracle.require(not short, f"{short} carry less than their share: {carried} (section 4)")
     if str(policy.capacity) == "full" and room:
         wanted = {vpn: min(n, len(policy.ports[vpn])) for vpn, n in even(policy.min_replicas, left).items()}
-        short = [vpn for vpn in left if carried[vpn] < wanted[vpn]]
+        taken = {vpn: {b.labels.get("acestream.http_port") for b in oracle.truth.engines(vpn)} for vpn in left}
+        free = {vpn: any(str(port) not in taken[vpn] for port in policy.ports[vpn]) for vpn in left}
+        short = [vpn for vpn in left if carried[vpn] < wanted[vpn] and free[vpn]]
         oracle.require(not short, f"{short} carry less than their part of all: {carried} (section 4)")
 
 
@@ -149,7 +151,9 @@ def check_whole(world: World) -> None:
         engines = [box for box in oracle.truth.engines(vpn) if oracle.truth.traceable(box)]
         working = sum(world.host.answers(box.id) for box in engines)
         enough = sum(b.labels.get(REQUESTED) != "true" for b in engines) >= share
-        oracle.require(enough or total >= policy.max_replicas, f"{vpn} has {working} engines, its share is {share}")
+        taken = {box.labels.get("acestream.http_port") for box in oracle.truth.engines(vpn)}
+        room = total < policy.max_replicas and any(str(port) not in taken for port in policy.ports[vpn])
+        oracle.require(enough or not room, f"{vpn} has {working} engines, its share is {share}")
         # Which of two was started first, nobody can tell after the clock was set back, but an engine that can be asked.
         told = [b for b in engines if "acestream.http_port" in b.labels or oracle.truth.set_back_at == NEVER]
         idle = [f"{b.name} ({b.state}, broken {b.broken})" for b in told if not oracle.host.answers(b.id)]

@@ -10,7 +10,6 @@ from tests.simulation.truth import BY_HAND, MANAGED, NEVER, REQUESTED, VPN
 
 if TYPE_CHECKING:
     from exporter.runtime.base import EngineSpec
-    from exporter.runtime.simulated_host import Box
 
 
 class Oracle(Steps):
@@ -71,11 +70,6 @@ class Oracle(Steps):
             f"and should carry {target}; in all {total} of {maximum} (invariant 6)",
         )
 
-    def _silent(self, box: Box) -> bool:
-        """Whether Mayday may take an engine for one that does not work: it is broken, or did not answer lately."""
-        broken = self.host.connected(box) and not self.host.answers(box.id)
-        return broken or self.clock.age() - self.truth.silent_at[box.id] < 2 * PATIENCE_S
-
     def changed_at(self) -> float:
         """When any VPN last changed its phase."""
         return max(self.phase_since.values(), default=NEVER)
@@ -131,11 +125,13 @@ class Oracle(Steps):
         # Times on Docker's clock are all that tells a new Mayday who was started first, and a clock set back puts them
         # out of order: then the engine itself can tell, if it answers and is the only one at its port.
         back = self.truth.set_back_at > self.truth.started.get(box.network or "", NEVER)
+        # A second start moments after the creation looks like the first.
+        early = self.truth.started[box.id] - self.truth.appeared[box.id] < AFTERMATH_S
         port = box.labels.get("acestream.http_port")
         alone = sum(other.labels.get("acestream.http_port") == port for other in self.truth.engines(vpn)) == 1
         dumb = not self.host.answers(box.id) or port is None or not alone or str(vpn) in self.unreachable
         self.require(
-            not connected or running_s < PATIENCE_S or (back and dumb),
+            not connected or running_s < PATIENCE_S or ((back or early) and dumb),
             f"{box.name} was restarted, and had its network for {running_s:.0f} s",
         )
 

@@ -13,6 +13,7 @@ from tests.simulation.watch import Life, Watch
 
 if TYPE_CHECKING:
     from exporter.core.snapshot import Snapshot
+    from exporter.runtime.simulated_host import Box
 
 PATIENCE_S = 60.0
 """How long Mayday may take, while its calls are answered, to see what Docker shows and to sweep what must go: an audit,
@@ -149,7 +150,8 @@ class Steps(Watch):
         elif mode == "emergency" and capacity == "full":
             asked = even(policy.min_replicas, [v for v in policy.vpns if phases[v] in {"healthy", "stabilizing"}])
         healthy = [vpn for vpn in policy.vpns if phases[vpn] == "healthy"]
-        if not any(self.host.answers(box.id) for vpn in healthy for box in self.truth.engines(vpn)):
+        carrying = [box for vpn in healthy for box in self.truth.engines(vpn)]
+        if not any(self.host.answers(box.id) and not self._silent(box) for box in carrying):
             self.no_engine_at = self.clock.age()
         asked = {v: min(asked.get(v, 0), len(policy.ports[v])) if phases[v] == "healthy" else 0 for v in policy.vpns}
         now = self.clock.age()
@@ -157,6 +159,11 @@ class Steps(Watch):
             self.targets.append((now, asked))
         while len(self.targets) > 1 and self.targets[1][0] < now - AFTERMATH_S:
             self.targets.pop(0)
+
+    def _silent(self, box: Box) -> bool:
+        """Whether Mayday may take an engine for one that does not work: it is broken, or did not answer lately."""
+        broken = self.host.connected(box) and not self.host.answers(box.id)
+        return broken or self.clock.age() - self.truth.silent_at[box.id] < 2 * PATIENCE_S
 
     def _levels(self, life: Life, now: Snapshot) -> None:
         """Decisions follow the state as it is, whatever edges were missed, as long as Docker answers."""

@@ -1,0 +1,297 @@
+"""Interleavings that once went wrong, each played as one scenario in virtual time; the simulation found them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from exporter.core.model import ContainerState, Mode, Phase
+from exporter.runtime.base import EngineSpec
+from tests.simulation.virtual_time import VirtualClock, run_virtual
+from tests.test_emergency_mode import Sidecar, play
+
+if TYPE_CHECKING:
+    from exporter.runtime.simulated_host import Box
+
+LABELS = {"orchestrator.managed": "acestream"}
+
+
+def engines(s: Sidecar, vpn: str = "gluetun") -> list[Box]:
+    return [box for box in s.host.boxes.values() if box.labels.get("acestream.vpn_container") == vpn]
+
+
+def starts(s: Sidecar) -> dict[str, float | None]:
+    return {box.id: box.started_at for box in engines(s)}
+
+
+def everything_restarts(s: Sidecar) -> None:
+    """As a daemon without live-restore does: VPNs first, their engines into the new networks."""
+    for network in (False, True):
+        for box in [b for b in s.host.boxes.values() if (b.network is not None) is network]:
+            s.host.stop(box)
+            s.host.start(box)
+
+
+def test_engines_that_the_daemon_restarted_are_not_restarted_again() -> None:
+    """A daemon that comes back starts VPNs and engines anew: these have their network, and a restart would cut them."""
+
+    async def scenario(s: Sidecar) -> None:
+        s.runtime.daemon_down()
+        await asyncio.sleep(5)
+        everything_restarts(s)
+        s.runtime.daemon_up()
+        before = starts(s)
+        await asyncio.sleep(300)
+        assert starts(s) == before
+
+    play(scenario)
+
+
+def test_an_engine_that_answers_is_no_orphan_whatever_the_clock_says(tmp_path: Any) -> None:
+    """The clock was set back between the starts of a VPN and its engines; a new Mayday asks before it restarts one."""
+
+    async def main(clock: VirtualClock) -> None:
+        s = Sidecar(clock, STATE_DIR=str(tmp_path))
+        clock.jump(-7200)
+        async with s.app:
+            await asyncio.sleep(30)
+        before = starts(s)
+        assert len(before) == 5
+        s.app = s.new_app()
+        async with s.app:
+            await asyncio.sleep(120)
+            assert starts(s) == before
+
+    run_virtual(main)
+
+
+def test_a_name_that_somebody_took_is_read_before_another_is_tried() -> None:
+    """Somebody makes the very engine that Mayday is about to make: it counts, and the limit holds."""
+
+    async def main(clock: VirtualClock) -> None:
+        s = Sidecar(clock, MIN_REPLICAS="2", MAX_REPLICAS="2")
+        s.runtime.faults.slow = 10.0
+        async with s.app:
+            while not s.app.provisioner.places:
+                await asyncio.sleep(0.01)
+            labels = {**LABELS, "acestream.vpn_container": "gluetun", "acestream.http_port": "19400"}
+            box = s.host.create(EngineSpec("acestream-1", "other", s.host.find("gluetun").id, labels))
+            s.host.start(box)
+            await asyncio.sleep(120)
+            assert s.counts() == [1, 1]
+
+    run_virtual(main)
+
+
+def test_the_last_port_does_not_keep_an_engine_that_fails() -> None:
+    """With as many ports as engines, one that does not answer is replaced at its own port."""
+
+    async def scenario(s: Sidecar) -> None:
+        await asyncio.sleep(60)
+        broken = engines(s)[0]
+        broken.broken = True
+        await asyncio.sleep(200)
+        assert broken.id not in s.host.boxes
+        assert s.counts() == [2, 2]
+        assert all(s.host.answers(box.id) for box in engines(s))
+
+    ports = {"GLUETUN_PORT_RANGE_1": "19000-19001", "GLUETUN_PORT_RANGE_2": "19100-19101"}
+    play(scenario, MIN_REPLICAS="4", **ports)
+
+
+def test_a_paused_engine_does_not_work() -> None:
+    """It is replaced like one that has stopped: a share is of engines that work."""
+
+    async def scenario(s: Sidecar) -> None:
+        await asyncio.sleep(60)
+        s.host.pause(engines(s)[0].name)
+        await asyncio.sleep(200)
+        assert [box.state for box in engines(s)] == [ContainerState.RUNNING] * 5
+
+    play(scenario)
+
+
+def test_nobody_is_replaced_on_old_facts() -> None:
+    """While Docker lists nothing, an engine that was seen stopped and runs since is not replaced."""
+
+    async def scenario(s: Sidecar) -> None:
+        await asyncio.sleep(60)
+        box = engines(s)[0]
+        s.host.kill(box.name)
+        await asyncio.sleep(1)
+        s.runtime.faults.deaf = True
+        s.runtime.faults.misread = 1.0
+        s.host.start(box)
+        await asyncio.sleep(300)
+        assert box.id in s.host.boxes
+
+    play(scenario)
+
+
+def test_relief_counts_what_is_repaired_anyway() -> None:
+    """An engine whose start never came is started by repair: relief fills the rest of the share and no more."""
+
+    async def main(clock: VirtualClock) -> None:
+        s = Sidecar(clock, MIN_REPLICAS="4")
+        labels = {**LABELS, "acestream.vpn_container": "gluetun", "acestream.http_port": "19400"}
+        s.host.create(EngineSpec("waiting", "other", s.host.find("gluetun").id, labels))
+        s.host.kill("gluetun_2")
+        async with s.app:
+            await asyncio.sleep(60)
+            assert s.app.controller.state.mode is Mode.EMERGENCY
+            assert s.counts() == [2, 0]
+
+    run_virtual(main)
+
+
+def test_an_answer_that_was_asked_for_before_docker_was_lost_does_not_bring_it_back() -> None:
+    """After Docker was lost only what is asked anew counts."""
+
+    async def scenario(s: Sidecar) -> None:
+        controller = s.app.controller
+        listing = await s.runtime.containers()
+        asked_at = s.clock.mono()
+        await asyncio.sleep(0.5)
+        controller.docker_lost(ConnectionError("gone"))
+        controller.take_all(listing, asked_at)
+        assert not controller.deciding
+        controller.take_all(await s.runtime.containers(), s.clock.mono())
+        assert controller.deciding
+
+    play(scenario)
+
+
+def test_a_stabilization_survives_a_jump_and_a_kill(tmp_path: Any) -> None:
+    """The wall clock jumps ahead while Mayday is away: what is left of the stabilization is what was left."""
+
+    async def main(clock: VirtualClock) -> None:
+        s = Sidecar(clock, STATE_DIR=str(tmp_path))
+        async with s.app:
+            await asyncio.sleep(10)
+            s.host.pause("gluetun_2")
+            await asyncio.sleep(5)
+            s.host.unpause("gluetun_2")
+            await asyncio.sleep(20)
+        clock.jump(7200)
+        s.app = s.new_app()
+        async with s.app:
+            await asyncio.sleep(90)
+            assert s.phase("gluetun_2") is Phase.STABILIZING
+            await asyncio.sleep(20)
+            assert s.phase("gluetun_2") is Phase.HEALTHY
+
+    run_virtual(main)
+
+
+def test_over_a_reboot_the_wall_clock_tells(tmp_path: Any) -> None:
+    """The monotonic clock begins anew: the stabilization goes on with the time that the host was away."""
+
+    async def main(clock: VirtualClock) -> None:
+        s = Sidecar(clock, STATE_DIR=str(tmp_path))
+        async with s.app:
+            await asyncio.sleep(10)
+            s.host.pause("gluetun_2")
+            await asyncio.sleep(5)
+            s.host.unpause("gluetun_2")
+            await asyncio.sleep(20)
+        await asyncio.sleep(40)
+        clock.reboot()
+        s.app = s.new_app()
+        async with s.app:
+            await asyncio.sleep(50)
+            assert s.phase("gluetun_2") is Phase.STABILIZING
+            await asyncio.sleep(20)
+            assert s.phase("gluetun_2") is Phase.HEALTHY
+
+    run_virtual(main)
+
+
+def test_engines_broken_before_the_start_are_replaced() -> None:
+    """No engine of a VPN has ever answered: one is replaced as a trial, and, as that one answers, so are the others."""
+
+    async def main(clock: VirtualClock) -> None:
+        s = Sidecar(clock, MIN_REPLICAS="4")
+        for vpn, first in (("gluetun", 19000), ("gluetun_2", 19500)):
+            for number in range(2):
+                s.host.add_engine(vpn, first + number, f"old-{first + number}", LABELS).broken = True
+        async with s.app:
+            await asyncio.sleep(600)
+            assert s.counts() == [2, 2]
+            assert all(s.host.answers(box.id) for box in engines(s))
+
+    run_virtual(main)
+
+
+def test_all_engines_broken_is_no_engine() -> None:
+    """The healthy VPN of an emergency has engines, and none of them works: it is given relief."""
+
+    async def scenario(s: Sidecar) -> None:
+        await asyncio.sleep(60)
+        s.host.set_truth("gluetun_2", good=False)
+        await asyncio.sleep(30)
+        for box in engines(s):
+            box.broken = True
+        await asyncio.sleep(200)
+        assert sum(s.host.answers(box.id) for box in engines(s)) == 5
+
+    play(scenario, MAX_REPLICAS="20")
+
+
+@pytest.mark.parametrize("away_s", [0.5, 30.0])
+def test_an_engine_that_works_is_not_undone_because_docker_was_lost(away_s: float) -> None:
+    """Docker goes away in the middle of a fill: what was started stays."""
+
+    async def main(clock: VirtualClock) -> None:
+        s = Sidecar(clock, MIN_REPLICAS="10")
+        s.runtime.faults.slow = 5.0
+        async with s.app:
+            while sum(box.state is ContainerState.RUNNING for box in engines(s)) < 1:
+                await asyncio.sleep(0.01)
+            first = {box.id for box in engines(s) if box.state is ContainerState.RUNNING}
+            s.runtime.daemon_down()
+            await asyncio.sleep(away_s)
+            s.runtime.daemon_up()
+            await asyncio.sleep(120)
+            assert first <= s.host.boxes.keys()
+            assert s.counts() == [5, 5]
+
+    run_virtual(main)
+
+
+def test_a_removal_that_is_refused_is_tried_with_a_back_off() -> None:
+    """Docker refuses every removal for a minute: it is tried again and again, and not hundreds of times."""
+
+    async def scenario(s: Sidecar) -> None:
+        s.runtime.faults.refused = 1.0
+        s.host.kill("gluetun_2")
+        await asyncio.sleep(60)
+        labels = {"vpn": "gluetun_2", "reason": "vpn_failed", "result": "error"}
+        tries = s.metric("mayday_engines_removed_total", **labels) or 0.0
+        assert 5 * 5 <= tries <= 5 * 15
+
+    play(scenario)
+
+
+def test_a_second_question_without_an_answer_is_given_up_with_the_first() -> None:
+    """Of several inspections one is refused: the others are not waited for, and none is heard of later."""
+
+    async def scenario(s: Sidecar) -> None:
+        from exporter.observer import _all
+
+        heard: list[str] = []
+
+        async def refused() -> None:
+            raise ConnectionError
+
+        async def late() -> None:
+            await asyncio.sleep(10)
+            heard.append("late")
+
+        with pytest.raises(ConnectionError):
+            await _all([refused(), late()])
+        await asyncio.sleep(20)
+        assert heard == []
+
+    play(scenario)
