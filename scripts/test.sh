@@ -12,7 +12,7 @@ run_stage() {
         lint) $bin/ruff check . ;;
         layers) $bin/lint-imports ;;
         types) $bin/mypy ;;
-        unit) $bin/python -m pytest tests/unit tests/test_emergency_mode.py tests/test_interleavings.py ;;
+        unit) $bin/python -m pytest tests/unit tests/test_*.py ;;
         fuzz) $bin/python -m pytest -rP tests/fuzz ;;
         simulation) $bin/python -m pytest -n 2 tests/simulation ;;
         rules) $bin/python -m pytest tests/rules ;;

@@ -164,4 +164,4 @@ class AuditedRuntime:
             return await self._count(call())
         finally:
             self._snare.step()
-            self._oracle.after_change()
+            self._oracle.count()

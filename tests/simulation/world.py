@@ -72,6 +72,7 @@ class World:
             self.checks[name] = self.rng.choice([None, 5.0, 5.0])
             self.host.add_vpn(name, interval_s=self.checks[name], retries=3)
         self.truth.begin()
+        self.host.listeners.append(lambda _event: self.oracle.count())
         self.tally[f"fleet: {len(policy.vpns)} VPNs"] += 1
         self.tally[f"fleet: EMERGENCY_CAPACITY {policy.capacity}"] += 1
         self.tally["fleet: MIN_REPLICAS leaves a remainder"] += policy.min_replicas % len(policy.vpns) != 0
