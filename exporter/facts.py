@@ -91,7 +91,12 @@ class Facts:
     def _touch(self, container_id: str) -> None:
         """A container has changed; a change of a VPN's concerns its engines too."""
         self._touched[container_id] = None
-        if container_id in self._known_ids:
+        name = self._known_ids.get(container_id)
+        if name is None or self._fleet is None:
+            return
+        if [container.id for container in self._named(name)] == [container_id]:
+            self._touched |= dict.fromkeys(self._members[name])
+        else:  # it is gone, or one replaces the other: which engines are whose has to be looked at anew
             self._fleet = None
 
     def _named(self, name: str) -> list[Container]:
