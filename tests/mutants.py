@@ -257,10 +257,10 @@ MUTANTS = (
         "not e.explicit and e.counted_as is EngineState.WORKING",
     ),
     Mutant(
-        "outage: nothing is provisioned",
+        "outage: a request is refused, and told why",
         "core/plan.py",
-        "    if state.mode is Mode.OUTAGE:\n        return []\n",
-        "",
+        '    if state.mode is Mode.OUTAGE:\n        return Refusal("outage"',
+        '    if False:\n        return Refusal("outage"',
     ),
     Mutant(
         "repair: only on VPNs in phase healthy",

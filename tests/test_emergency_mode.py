@@ -432,11 +432,13 @@ class TestEmergencyModeProvisioning:
 
         run_virtual(main)
 
-    def test_a_creation_whose_answer_was_lost_is_not_made_twice(self) -> None:
+    @pytest.mark.parametrize("chance", range(5))
+    def test_a_creation_whose_answer_was_lost_is_not_made_twice(self, chance: int) -> None:
         """Calls that take effect after Mayday has given up on them never lead beyond the limit."""
 
         async def main(clock: VirtualClock) -> None:
             s = Sidecar(clock, MIN_REPLICAS="4", MAX_REPLICAS="4")
+            s.host.rng.seed(chance)
             s.runtime.faults.late = 1.0
             seen = [0]
             s.host.listeners.append(lambda _event: seen.append(sum(s.counts())))

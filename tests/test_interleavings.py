@@ -9,6 +9,8 @@ import pytest
 
 from exporter.core.model import ContainerState, Mode, Phase
 from exporter.runtime.base import EngineSpec
+from tests.simulation.alertmanager import message
+from tests.simulation.network import SECRET, Door
 from tests.simulation.virtual_time import VirtualClock, run_virtual
 from tests.test_emergency_mode import Sidecar, play
 
@@ -272,6 +274,34 @@ def test_a_removal_that_is_refused_is_tried_with_a_back_off() -> None:
         assert 5 * 5 <= tries <= 5 * 15
 
     play(scenario)
+
+
+@pytest.mark.parametrize(("capacity", "expected"), [("reduced", 4), ("share", 5), ("full", 10)])
+def test_an_engine_lost_in_an_emergency(capacity: str, expected: int) -> None:
+    """Reduced capacity is accepted where the policy says so; otherwise the VPN is kept at what it should carry."""
+
+    async def scenario(s: Sidecar) -> None:
+        s.host.set_truth("gluetun_2", good=False)
+        await asyncio.sleep(120)
+        s.host.remove(engines(s)[0])
+        await asyncio.sleep(120)
+        assert s.counts() == [expected, 0]
+
+    play(scenario, EMERGENCY_CAPACITY=capacity)
+
+
+@pytest.mark.parametrize("spoilt", [{"status": "odd"}, {"startsAt": "soon"}, {"labels": 7}, {"fingerprint": 7}])
+def test_one_bad_alert_spoils_the_message(spoilt: dict[str, Any]) -> None:
+    """A message is used whole or not at all: the good alert in front of a bad one changes nothing."""
+
+    async def scenario(s: Sidecar) -> None:
+        alert = {"status": "firing", "labels": {"alertname": "A", "vpn": "gluetun"}, "startsAt": "2025-11-07T22:00:00Z"}
+        status, answer = await Door(s.app).call("POST", "/webhook/alertmanager", message([alert, {**alert, **spoilt}]))
+        assert (status, list(answer)) == (400, ["error"])
+        assert s.app.controller.state.mode is Mode.NORMAL
+        assert not s.app.controller._signals.alerts
+
+    play(scenario, WEBHOOK_TOKEN=SECRET)
 
 
 def test_a_second_question_without_an_answer_is_given_up_with_the_first() -> None:

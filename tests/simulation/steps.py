@@ -151,7 +151,7 @@ class Steps(Watch):
             asked = even(policy.min_replicas, [v for v in policy.vpns if phases[v] in {"healthy", "stabilizing"}])
         healthy = [vpn for vpn in policy.vpns if phases[vpn] == "healthy"]
         carrying = [box for vpn in healthy for box in self.truth.engines(vpn)]
-        if not any(self.host.answers(box.id) and not self._silent(box) for box in carrying):
+        if healthy and not any(self.host.answers(box.id) and not self._silent(box) for box in carrying):
             self.no_engine_at = self.clock.age()
         asked = {v: min(asked.get(v, 0), len(policy.ports[v])) if phases[v] == "healthy" else 0 for v in policy.vpns}
         now = self.clock.age()
