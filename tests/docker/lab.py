@@ -150,6 +150,13 @@ class PrivateDockerd:
     def freeze(self) -> None:
         """Let the daemon stand still: connections are accepted, nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
+        wait_for(self._stands_still, "every thread of dockerd standing still")
+
+    def _stands_still(self) -> bool:
+        states = [
+            path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{self.pid}/task").glob("*/stat")
+        ]
+        return set(states) == {"T"}
 
     def thaw(self) -> None:
         """Let it go on."""
