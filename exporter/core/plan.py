@@ -159,8 +159,6 @@ def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str,
 
     Explicit engines come on top of a share, so they do not count towards it; towards MAX_REPLICAS everything counts.
     """
-    if state.mode is Mode.OUTAGE:
-        return []
     relief = state.emergency.relief if state.emergency else None
     reason = ProvisionReason.FILL
     targets = desired(state, policy)

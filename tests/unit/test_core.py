@@ -149,6 +149,7 @@ F, R, X = Heard.FIRING, Heard.RESOLVED, Heard.DUPLICATE
         pytest.param([alert(), alert()], [F, X], 1, id="repeat"),
         pytest.param([alert(), alert(firing=False)], [F, R], 0, id="resolved"),
         pytest.param([alert(), alert(firing=False), alert()], [F, R, X], 0, id="a late copy of the beginning"),
+        pytest.param([alert(), alert(firing=False), alert(firing=False)], [F, R, X], 0, id="the end, repeated"),
         pytest.param([alert(firing=False), alert()], [R, X], 0, id="the end came first"),
         pytest.param([alert(), alert(firing=False), alert(start=60)], [F, R, F], 1, id="a new incident"),
         pytest.param([alert(start=60), alert(firing=False)], [F, X], 1, id="the end of an older incident"),
@@ -258,6 +259,27 @@ def test_only_phase_healthy_is_filled(policy: Policy) -> None:
     assert plan.fills(state, fleet_of(gluetun=2, gluetun_2=0), policy, {}) == [
         plan.Fill("gluetun", 3, plan.ProvisionReason.FILL)
     ]
+
+
+def test_an_engine_that_was_asked_for_goes_where_fewest_are(policy: Policy) -> None:
+    """What is under way counts as carried; a VPN that was named is taken whatever it carries."""
+    state = state_of(policy, Phase.HEALTHY, Phase.HEALTHY)
+    fleet = fleet_of(gluetun=2, gluetun_2=1)
+    assert plan.choose_vpn(state, fleet, policy, {}, 0.0) == "gluetun_2"
+    assert plan.choose_vpn(state, fleet, policy, {"gluetun_2": 2}, 0.0) == "gluetun"
+    assert plan.choose_vpn(state, fleet, policy, {}, 0.0, "gluetun") == "gluetun"
+
+
+def test_engines_that_were_asked_for_come_on_top_of_the_share(policy: Policy) -> None:
+    """They fill no place of the share, as the engines come and as they go; towards MAX_REPLICAS they count."""
+    state = state_of(policy, Phase.HEALTHY, Phase.HEALTHY)
+    fleet = fleet_of(gluetun=5, gluetun_2=5)
+    engines = fleet.on("gluetun")
+    asked = tuple(replace(engine, explicit=True) for engine in engines[:2])
+    group = fleet.groups["gluetun"].changed((*asked, *engines[2:]), engines[:2], asked)
+    mixed = Fleet(fleet.vpns, {**fleet.groups, "gluetun": group})
+    assert [(fill.vpn, fill.count) for fill in plan.fills(state, mixed, policy, {})] == [("gluetun", 2)]
+    assert plan.fills(state, mixed, replace(policy, max_replicas=10), {}) == []
 
 
 def test_what_is_under_way_counts(policy: Policy) -> None:
