@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.runtime.docker import DockerRuntime
 from tests.docker.lab import Lab, PrivateDockerd
+from tests.docker.runtimes import GENEROUS_S
 from tests.docker.sidecar import Sidecar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 def daemon_number(number: int) -> int:
@@ -51,3 +54,20 @@ def sidecar(lab: Lab, tmp_path: Path) -> Iterator[Sidecar]:
     sidecar = Sidecar(lab, tmp_path)
     yield sidecar
     sidecar.stop()
+
+
+@pytest.fixture
+def requests() -> Counter[tuple[str, str]]:
+    """Operation and result of every call, counted."""
+    return Counter()
+
+
+@pytest.fixture
+async def runtime(lab: Lab, requests: Counter[tuple[str, str]]) -> AsyncIterator[DockerRuntime]:
+    def count(operation: str, result: str, seconds: float) -> None:
+        assert seconds >= 0
+        requests[operation, result] += 1
+
+    runtime = DockerRuntime({"DOCKER_HOST": lab.dockerd.url}, timeout_s=GENEROUS_S, on_request=count)
+    yield runtime
+    await runtime.close()

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,56 +21,12 @@ from exporter.runtime.base import EngineSpec
 from exporter.runtime.docker import DockerRuntime
 from exporter.runtime.docker_stream import _connect, _keep_alive
 from tests.docker.lab import wait_for
+from tests.docker.runtimes import GENEROUS_S, NOBODY, drained, eventually, first
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
-    from exporter.runtime.base import ContainerEvent, EventStream
     from tests.docker.lab import Lab, PrivateDockerd
-
-GENEROUS_S = 30.0
-NOBODY = "0" * 64
-
-
-@pytest.fixture
-def requests() -> Counter[tuple[str, str]]:
-    """Operation and result of every call, counted."""
-    return Counter()
-
-
-@pytest.fixture
-async def runtime(lab: Lab, requests: Counter[tuple[str, str]]) -> AsyncIterator[DockerRuntime]:
-    def count(operation: str, result: str, _seconds: float) -> None:
-        requests[operation, result] += 1
-
-    runtime = DockerRuntime({"DOCKER_HOST": lab.dockerd.url}, timeout_s=GENEROUS_S, on_request=count)
-    yield runtime
-    await runtime.close()
-
-
-async def first(stream: EventStream, wanted: Callable[[ContainerEvent], bool]) -> ContainerEvent:
-    async def look() -> ContainerEvent:
-        async for event in stream:
-            if wanted(event):
-                return event
-        raise AssertionError("the stream ended")
-
-    return await asyncio.wait_for(look(), GENEROUS_S)
-
-
-async def drained(stream: EventStream) -> list[ContainerEvent]:
-    """Everything up to the end of the stream."""
-    return [event async for event in stream]
-
-
-async def eventually(condition: Callable[[], Awaitable[Any]], what: str) -> Any:
-    deadline = time.monotonic() + 2 * GENEROUS_S
-    while time.monotonic() < deadline:
-        value = await condition()
-        if value:
-            return value
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"not in time: {what}")
 
 
 async def _ended() -> bool:

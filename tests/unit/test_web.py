@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import random
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from exporter.runtime.simulated_host import SimulatedHost
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from exporter.config import Settings
     from exporter.core.model import Engine
     from tests.conftest import SettingsOf
 
@@ -57,22 +59,29 @@ class Client:
                 await asyncio.sleep(0.02)
 
 
+@asynccontextmanager
+async def running(settings: Settings, headers: dict[str, str] | None = None) -> AsyncIterator[Client]:
+    """A Mayday with these settings on a simulated fleet, and a client that always sends these headers."""
+    host = SimulatedHost(SystemClock(), random.Random(1))
+    for vpn in settings.policy.vpns:
+        host.add_vpn(vpn)
+
+    async def probe(engine: Engine, _address: str, /) -> bool:
+        return host.answers(engine.id)
+
+    app = App(settings, lambda _s, count: SimulatedRuntime(host, on_request=count), probe=probe)
+    async with app, aiohttp.ClientSession(headers=headers) as session:
+        yield Client(app, session)
+
+
 @pytest.fixture
 async def client(settings_of: SettingsOf) -> AsyncIterator[Client]:
     """Secrets are set; ten engines run."""
     chosen = replace(
         settings_of(APP_PORT="0", APP_HOST="127.0.0.1"), api_key=Secret("key"), webhook_token=Secret("token")
     )
-    host = SimulatedHost(SystemClock(), random.Random(1))
-    for vpn in chosen.policy.vpns:
-        host.add_vpn(vpn)
-
-    async def probe(engine: Engine, _address: str, /) -> bool:
-        return host.answers(engine.id)
-
-    app = App(chosen, lambda _s, count: SimulatedRuntime(host, on_request=count), probe=probe)
-    async with app, aiohttp.ClientSession() as session:
-        client = Client(app, session)
+    async with running(chosen) as client:
+        app = client.app
         await client.until(lambda: len(app.controller.fleet.engines) == 10 and not app.provisioner.places)
         yield client
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
 
-from exporter.app import App
-from exporter.clock import SystemClock
-from exporter.runtime.simulated import SimulatedRuntime
-from exporter.runtime.simulated_host import SimulatedHost
-from tests.unit.test_web import Client
+from tests.unit.test_web import Client, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from exporter.core.model import Engine
     from tests.conftest import SettingsOf
 
 DRILL = {"vpn": "gluetun_2", "duration_seconds": 60}
@@ -38,18 +31,9 @@ async def client(request: pytest.FixtureRequest, settings_of: SettingsOf) -> Asy
     """On this machine, without a secret and with one."""
     secrets = {"API_KEY": request.param, "WEBHOOK_TOKEN": request.param} if request.param else {}
     chosen = settings_of(APP_PORT="0", APP_HOST="127.0.0.1", **secrets)
-    host = SimulatedHost(SystemClock(), random.Random(1))
-    for vpn in chosen.policy.vpns:
-        host.add_vpn(vpn)
-
-    async def probe(engine: Engine, _address: str, /) -> bool:
-        return host.answers(engine.id)
-
-    app = App(chosen, lambda _s, count: SimulatedRuntime(host, on_request=count), probe=probe)
     headers = {"Authorization": f"Bearer {request.param}"} if request.param else {}
-    async with app, aiohttp.ClientSession(headers=headers) as session:
-        client = Client(app, session)
-        await client.until(lambda: app.controller.snapshot.ready)
+    async with running(chosen, headers) as client:
+        await client.until(lambda: client.app.controller.snapshot.ready)
         yield client
 
 
