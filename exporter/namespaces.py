@@ -124,9 +124,13 @@ class Namespaces:
         return True
 
     def guessed(self, container_id: str) -> bool:
-        """Whether only times on Docker's clock tell the engine's namespace; one set back puts them out of order."""
+        """Whether only times on Docker's clock tell the engine's namespace.
+
+        A clock that was set back puts them out of order, and a start whose own time was never read may be another one,
+        made a moment later by a daemon that came back.
+        """
         joined = self._joined.get(container_id)
-        return joined is None or joined.guess
+        return joined is None or joined.guess or joined.started_at is None
 
     def answered(self, engine: Container) -> None:
         """An engine answered at its VPN's address: it is in the present namespace, whatever the times say."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from exporter.controller import Work
 from exporter.core.model import ContainerState
-from exporter.errors import RuntimeFailure, UnreachableError
+from exporter.errors import RuntimeFailure
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
@@ -132,13 +132,17 @@ class Observer:
                 asked_at = self._controller.clock.mono()
                 container = await self._runtime.inspect(name)
                 self._controller.take_vpn(name, container, asked_at, event_at)
-        except UnreachableError as error:
-            self._controller.docker_lost(error)
-            self._controller.request(Work.POLL, None, 0)
+        except RuntimeFailure as error:
+            self._lost(error)
         finally:
             self._vpn_reading.discard(name)
         if self._controller.facts.to_inspect():
             self._relist_soon()
+
+    def _lost(self, error: RuntimeFailure) -> None:
+        """Nothing could be read. Whether Docker is away or answers with errors, what is known grows old from now on."""
+        self._controller.docker_lost(error)
+        self._controller.request(Work.POLL, None, 0)
 
     async def poll(self) -> float | None:
         """One reading of everything while the stream is down; seconds until the next, None once it stands."""
@@ -179,8 +183,8 @@ class Observer:
                 changed = controller.take_all(listing, asked_at, inspected)
                 await _all(self._inspect_engine(ref) for ref in controller.facts.to_inspect())
                 controller.evaluate()
-            except UnreachableError as error:
-                controller.docker_lost(error)
+            except RuntimeFailure as error:
+                self._lost(error)
                 raise
         # Of a VPN that is being read an event has told.
         untold = changed - self._vpn_reading

@@ -9,6 +9,7 @@ import pytest
 
 from exporter.core.model import ContainerState, Mode, Phase
 from exporter.runtime.base import EngineSpec
+from exporter.runtime.simulated import Faults
 from tests.simulation.alertmanager import message
 from tests.simulation.network import SECRET, Door
 from tests.simulation.virtual_time import VirtualClock, run_virtual
@@ -323,5 +324,46 @@ def test_a_second_question_without_an_answer_is_given_up_with_the_first() -> Non
             await _all([refused(), late()])
         await asyncio.sleep(20)
         assert heard == []
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("port", [True, False])
+def test_failures_of_an_engine_that_stood_still_do_not_count_once_it_runs(port: bool) -> None:  # noqa: FBT001
+    """It was down for many rounds and runs again, whether or not anybody knows the port at which it could be asked."""
+
+    async def scenario(s: Sidecar) -> None:
+        box = engines(s)[0]
+        if not port:
+            box.labels = {key: value for key, value in box.labels.items() if not key.endswith("http_port")}
+        s.runtime.faults = Faults(refused=1.0)
+        s.host.stop(box)
+        await asyncio.sleep(200)
+        s.host.start(box)
+        await s.app.observer.audit()
+        s.runtime.faults = Faults()
+        await asyncio.sleep(200)
+        assert box.id in s.host.boxes
+
+    play(scenario)
+
+
+def test_a_docker_that_answers_with_errors_is_as_good_as_none() -> None:
+    """What is known grows old: Mayday is not ready, decides nothing, and goes on as soon as it can read."""
+
+    async def scenario(s: Sidecar) -> None:
+        s.host.pause("gluetun_2")
+        await asyncio.sleep(1)
+        s.host.unpause("gluetun_2")
+        await asyncio.sleep(1)
+        assert s.phase("gluetun_2") is Phase.STABILIZING
+        s.runtime.faults = Faults(misread=1.0)
+        await asyncio.sleep(200)
+        assert not s.app.controller.snapshot.ready
+        assert s.phase("gluetun_2") is Phase.STABILIZING
+        s.runtime.faults = Faults()
+        await asyncio.sleep(10)
+        assert s.app.controller.snapshot.ready
+        assert s.phase("gluetun_2") is Phase.HEALTHY
 
     play(scenario)

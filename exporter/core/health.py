@@ -24,6 +24,8 @@ class HealthBook:
 
     failures: Mapping[str, int] = field(default_factory=dict)
     """Failures in a row, by container id."""
+    failed: Mapping[str, ContainerState] = field(default_factory=dict)
+    """Who failed in the newest round, and in which state: what is held against an engine must still be so."""
     proven: frozenset[str] = frozenset()
     """VPNs on which some engine has answered: that Mayday can reach engines there is proven."""
     tried: frozenset[str] = frozenset()
@@ -45,9 +47,10 @@ def askable(state: FleetState, fleet: Fleet) -> list[Engine]:
 def after_round(book: HealthBook, fleet: Fleet, answers: Mapping[str, bool]) -> HealthBook:
     """The book after one round. `answers` says, by container id, who answered; who was not asked keeps its count.
 
-    A stopped or paused engine cannot be asked and has failed. An engine that is gone is forgotten.
+    A stopped or paused engine cannot be asked and has failed; one whose port is not known has not, as long as it runs.
+    An engine that is gone is forgotten.
     """
-    failures = {}
+    failures, failed = {}, {}
     proven = set(book.proven)
     for engine in fleet.engines:
         answered = answers.get(engine.id)
@@ -56,9 +59,12 @@ def after_round(book: HealthBook, fleet: Fleet, answers: Mapping[str, bool]) -> 
             failures[engine.id] = 0
         elif answered is False or engine.state in NOT_ANSWERING:
             failures[engine.id] = book.failures.get(engine.id, 0) + 1
+            failed[engine.id] = engine.state
+        elif engine.state is ContainerState.RUNNING and engine.port is None:
+            failures[engine.id] = 0
         else:
             failures[engine.id] = book.failures.get(engine.id, 0)
-    return replace(book, failures=failures, proven=frozenset(proven))
+    return replace(book, failures=failures, failed=failed, proven=frozenset(proven))
 
 
 def known_unhealthy(book: HealthBook, engine: Engine, limit: int) -> bool:
@@ -83,6 +89,8 @@ def replaceable(book: HealthBook, state: FleetState, fleet: Fleet, limit: int) -
     for engine in fleet.engines:
         count = book.failures.get(engine.id, 0)
         if count < limit or engine.orphan is not None or not may_create_on(state, engine.vpn):
+            continue
+        if book.failed.get(engine.id) is not engine.state:
             continue
         if engine.state is ContainerState.RUNNING and engine.vpn not in book.proven | book.tried:
             if count < limit * 2:
