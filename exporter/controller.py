@@ -21,6 +21,7 @@ from exporter.core.state import CARRYING, FleetState, ModeChange, PhaseChange, i
 from exporter.echoes import Echoes
 from exporter.errors import BadRequestError
 from exporter.facts import Facts
+from exporter.leftovers import Leftovers
 from exporter.signalbook import SignalBook
 from exporter.stopwatch import Stopwatch
 
@@ -62,8 +63,7 @@ class Controller:
         self.request: Callable[[Work, str | None, float], None] = lambda _work, _vpn, _in_s: None
         """Asks for work (on one VPN, or None) to begin in so many seconds. Set by whoever schedules."""
         self.facts = Facts(self.policy.vpns, settings.label)
-        self.overtaken: dict[str, str] = {}
-        """Containers whose creation was overtaken by a phase change, with their VPN: to be undone."""
+        self.leftovers = Leftovers()
         self.echoes = Echoes(clock)
         self.clock = clock
         self._memories = memories
@@ -280,7 +280,8 @@ class Controller:
                 self._tell(change, event_at)
             if self.state is not before:
                 self._save()
-            self._ask_for_work(changes, relief_new=_relief(self.state) not in {None, _relief(before)})
+            self.leftovers.find(self.fleet)
+            self._ask_for_work(changes, relief_new=self.state.relief not in {None, before.relief})
             self._stopwatch.look(self.state, self.fleet, now)
         self.publish()
 
@@ -298,7 +299,7 @@ class Controller:
     def _ask_for_work(self, changes: tuple[PhaseChange | ModeChange, ...], *, relief_new: bool) -> None:
         now = self.clock.mono()
         ghosts = set(plan.haunted(self.state, self.fleet))
-        for vpn in sorted(ghosts | set(self.overtaken.values())):
+        for vpn in sorted(ghosts | self.leftovers.vpns):
             self.request(Work.CLEANUP, vpn, 0)
         if plan.orphans(self.state, self.fleet):
             self.request(Work.REPAIR, None, 0)
@@ -344,7 +345,3 @@ class Controller:
             closing=self._closing,
             problems=tuple(self._problems.values()),
         )
-
-
-def _relief(state: FleetState) -> str | None:
-    return state.emergency.relief if state.emergency else None

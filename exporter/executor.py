@@ -46,9 +46,6 @@ class Executor:
         self.runtime = runtime
         self.read_again = read_again
         """Reads the facts anew."""
-        self.unsure: dict[str, tuple[str, float]] = {}
-        """Names whose creation got no answer, with their VPN and until when (monotonic seconds) it counts as if it had
-        been made: a container may yet appear under them."""
         self.busy: set[str] = set()
         """Ids of containers that a call is changing."""
         self.gate = asyncio.Semaphore(controller.settings.docker_workers)
@@ -61,9 +58,8 @@ class Executor:
     async def clean_up(self, vpn: str) -> float | None:
         """Remove the ghosts on a failed VPN, and creations that were overtaken; seconds until to try again, or None."""
         controller = self.controller
-        self.find_overtaken()
         targets = plan.ghosts(controller.state, controller.fleet, vpn)
-        overtaken = [e for e in controller.fleet.on(vpn) if e.id in controller.overtaken and not targets]
+        overtaken = [e for e in controller.fleet.on(vpn) if e.id in controller.leftovers.containers and not targets]
         if not targets and not overtaken:
             return None
         if not controller.acting:
@@ -117,17 +113,10 @@ class Executor:
             self.busy.discard(engine.id)
             controller.echoes.ended(engine.name, engine.id)
         controller.facts.gone(engine.id, controller.clock.mono())
-        controller.overtaken.pop(engine.id, None)
+        controller.leftovers.containers.pop(engine.id, None)
         controller.recorder.removed(engine.vpn, engine.name, reason, "ok")
         controller.evaluate()
         return True
-
-    def find_overtaken(self) -> None:
-        """Mark containers that appeared under a name whose creation got no answer."""
-        for engine in self.controller.fleet.engines if self.unsure else ():
-            if self.unsure.get(engine.name, ("",))[0] == engine.vpn:
-                self.controller.overtaken[engine.id] = engine.vpn
-                del self.unsure[engine.name]
 
     async def remove_one(self, ref: str) -> Engine:
         """Remove the engine with this id, unambiguous id prefix, or name, because somebody asked.

@@ -101,7 +101,7 @@ class Observer:
         if event.action == "destroy":
             news = facts.container(event.id) is not None
             facts.gone(event.id, controller.clock.mono())
-            controller.overtaken.pop(event.id, None)
+            controller.leftovers.containers.pop(event.id, None)
             if news:
                 controller.evaluate()
             return

@@ -66,9 +66,6 @@ class Provisioner:
                 controller.recorder.paused("Autoscaler", controller.state)
             return None
         await self._executor.read_again()
-        self._executor.find_overtaken()
-        for vpn in set(controller.overtaken.values()):
-            controller.request(Work.CLEANUP, vpn, 0)
         fills = self._fills()
         if not controller.acting:
             self._tell_dry_fills(fills)
@@ -174,7 +171,7 @@ class Provisioner:
             result, note = "error", str(error)
             if isinstance(error, UnreachableError) and created is None:
                 until = controller.clock.mono() + UNSURE_TIMEOUTS * controller.settings.docker_timeout_s
-                self._executor.unsure[place.name] = (place.vpn, until)
+                controller.leftovers.expect(place.name, place.vpn, until)
             self._executor.after(error)
         else:
             result, note = "ok", ""
@@ -238,7 +235,7 @@ class Provisioner:
     async def _undo(self, container_id: str, place: Place) -> None:
         """Remove what should not have been created; if that fails now, cleanup goes on trying."""
         controller = self._controller
-        controller.overtaken[container_id] = place.vpn
+        controller.leftovers.containers[container_id] = place.vpn
 
         def guard() -> None:
             if not controller.acting:
@@ -254,7 +251,7 @@ class Provisioner:
             self._executor.after(error)
             controller.request(Work.CLEANUP, place.vpn, RETRY_S)
             return
-        controller.overtaken.pop(container_id, None)
+        controller.leftovers.containers.pop(container_id, None)
         controller.facts.gone(container_id, controller.clock.mono())
         controller.recorder.removed(place.vpn, place.name, RemoveReason.OVERTAKEN, "ok")
 
@@ -300,13 +297,13 @@ class Provisioner:
     def _free_names(self) -> Iterator[str]:
         controller = self._controller
         taken = controller.facts.names | {e.name for e in controller.fleet.engines} | {p.name for p in self.places}
-        return controller.settings.template.free_names(taken | self._executor.unsure.keys())
+        return controller.settings.template.free_names(taken | controller.leftovers.names)
 
     def _pending(self) -> Counter[str]:
         shown = {engine.name for engine in self._controller.fleet.engines}
         now = self._controller.clock.mono()
         counted = Counter(place.vpn for place in self.places if place.name not in shown)
-        counted.update(vpn for vpn, until in self._executor.unsure.values() if until > now)
+        counted.update(self._controller.leftovers.counted(now))
         return counted
 
     async def _ask_forwarded(self, vpn: str) -> int | None:

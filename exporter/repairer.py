@@ -36,14 +36,13 @@ class Repairer:
     async def repair(self) -> float | None:
         """Give orphans their network back; seconds until to try again, None when none is left."""
         controller = self._controller
-        self._executor.find_overtaken()
         making = {place.name for place in self._provisioner.places}
         targets = [
             engine
             for engine in plan.orphans(controller.state, controller.fleet)
             if engine.name not in making
             and engine.id not in self._executor.busy
-            and engine.id not in controller.overtaken
+            and engine.id not in controller.leftovers.containers
         ]
         if not controller.acting:
             for engine in targets:

@@ -14,7 +14,7 @@ run_stage() {
         types) $bin/mypy ;;
         unit) $bin/python -m pytest tests/unit tests/test_*.py ;;
         fuzz) $bin/python -m pytest -rP tests/fuzz ;;
-        simulation) $bin/python -m pytest -n 2 tests/simulation ;;
+        simulation) $bin/python -m pytest tests/simulation ;;
         rules) $bin/python -m pytest tests/rules ;;
         stack) scripts/own-network.sh $bin/python -m pytest -rP tests/stack ;;
         browser) $bin/python -m pytest tests/browser ;;

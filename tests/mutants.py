@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(
         "2: engines that come back are swept",
         "controller.py",
-        "        for vpn in sorted(ghosts | set(self.overtaken.values())):",
+        "        for vpn in sorted(ghosts | self.leftovers.vpns):",
         "        for vpn in sorted(ghosts if any(isinstance(c, ModeChange) for c in changes) else ()):",
     ),
     Mutant(
@@ -130,7 +130,7 @@ MUTANTS = (
     Mutant(
         "6: a creation without an answer counts",
         "provisioner.py",
-        "counted.update(vpn for vpn, until in self._executor.unsure.values() if until > now)",
+        "counted.update(self._controller.leftovers.counted(now))",
         "counted.update(())",
     ),
     Mutant(

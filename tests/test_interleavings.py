@@ -367,3 +367,26 @@ def test_a_docker_that_answers_with_errors_is_as_good_as_none() -> None:
         assert s.phase("gluetun_2") is Phase.HEALTHY
 
     play(scenario)
+
+
+def test_a_creation_that_comes_about_late_is_undone_in_an_outage_too() -> None:
+    """Creations get no answer, then both VPNs fail, and only then the engines appear: nobody was to have them."""
+
+    async def main(clock: VirtualClock) -> None:
+        s = Sidecar(clock, MIN_REPLICAS="6", DOCKER_TIMEOUT_S="3")
+        s.runtime.faults.late = 1.0
+        async with s.app:
+            while not s.app.controller.leftovers.names:
+                await asyncio.sleep(0.01)
+            for vpn in ("gluetun", "gluetun_2"):
+                s.host.stop(s.host.find(vpn))
+            s.runtime.faults.late = 0.0
+            appeared = set[str]()
+            for _ in range(900):
+                appeared |= {box.id for vpn in ("gluetun", "gluetun_2") for box in engines(s, vpn)}
+                await asyncio.sleep(0.1)
+            assert s.app.controller.state.mode is Mode.OUTAGE
+            assert appeared
+            assert s.counts() == [0, 0]
+
+    run_virtual(main)

@@ -159,7 +159,7 @@ def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str,
 
     Explicit engines come on top of a share, so they do not count towards it; towards MAX_REPLICAS everything counts.
     """
-    relief = state.emergency.relief if state.emergency else None
+    relief = state.relief
     reason = ProvisionReason.FILL
     targets = desired(state, policy)
     if state.mode is Mode.EMERGENCY and policy.capacity is Capacity.REDUCED:

@@ -60,6 +60,11 @@ class FleetState:
         """Names of the VPNs in any of these phases, in configured order."""
         return tuple(name for name, vpn in self.vpns.items() if vpn.phase in phases)
 
+    @property
+    def relief(self) -> str | None:
+        """The VPN that an emergency fills although the policy adds nothing, None when there is none."""
+        return self.emergency.relief if self.emergency else None
+
     @cached_property
     def mode(self) -> Mode:
         """The mode that these phases make."""

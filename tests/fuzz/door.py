@@ -177,7 +177,7 @@ class Mayday:
             dict(controller._signals.alerts),
             dict(controller._signals.drills),
             frozenset(controller.fleet.engines),
-            dict(controller.overtaken),
+            dict(controller.leftovers.containers),
             frozenset(self.app.provisioner.places),
             frozenset((box.id, box.state) for box in self.runtime.host.boxes.values()),
             self.runtime.changes,

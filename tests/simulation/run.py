@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import multiprocessing
+import os
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,9 +19,46 @@ from tests.simulation.life import live
 from tests.simulation.virtual_time import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from tests.simulation.oracle import Oracle
 
 TELL_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class Lived:
+    """What came of one seed."""
+
+    seed: int
+    story: list[str] = field(default_factory=list)
+    tally: Counter[str] = field(default_factory=Counter)
+    calls: int = 0
+    failure: str | None = None
+    """None: every invariant held."""
+    notes: str = ""
+    """How a failure came about, and how to play it again."""
+
+
+def lived(seed: int, hours: float = 1.0) -> Lived:
+    """Live one seed; what goes wrong is told, never raised."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+    try:
+        oracle = run_virtual(partial(_live, seed, hours))
+    except Exception as error:  # noqa: BLE001 - told, with its seed
+        failure = f"seed {seed} FAILED: {type(error).__name__}: {error}"
+        return Lived(seed, failure=failure, notes="\n".join(getattr(error, "__notes__", [])))
+    return Lived(seed, oracle.story, oracle.tally, oracle.calls)
+
+
+def lives(seeds: Iterable[int], hours: float = 1.0) -> Iterator[Lived]:
+    """Live many seeds, one on each core; in the order of the seeds."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn) as pool:
+        try:
+            yield from pool.map(partial(lived, hours=hours), seeds)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def main() -> int:
@@ -29,29 +70,25 @@ def main() -> int:
     parser.add_argument("--faults", action="store_true", help="print how often each fault has struck")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
     options = parser.parse_args()
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     began = told = time.monotonic()
     calls, failed = 0, list[int]()
     struck: Counter[str] = Counter()
-    for done, seed in enumerate(range(options.first, options.first + options.seeds), start=1):
-        try:
-            oracle = run_virtual(partial(_live, seed, options.hours))
-            calls += oracle.calls
-            struck.update(oracle.tally)
-            if options.story:
-                print("\n".join(oracle.story))
-        except Exception as error:  # noqa: BLE001 - told, with its seed
-            failed.append(seed)
-            print(f"seed {seed} FAILED: {type(error).__name__}: {error}", flush=True)
+    for done, life in enumerate(lives(range(options.first, options.first + options.seeds), options.hours), start=1):
+        calls += life.calls
+        struck.update(life.tally)
+        if options.story and life.story:
+            print("\n".join(life.story))
+        if life.failure is not None:
+            failed.append(life.seed)
+            print(life.failure, flush=True)
             if not options.keep_going:
-                print("\n".join(getattr(error, "__notes__", [])))
+                print(life.notes)
                 break
         if time.monotonic() - told > TELL_EVERY_S or done == options.seeds:
             told = time.monotonic()
-            per_day = (told - began) / (done * options.hours) * 24
             print(
                 f"{done} of {options.seeds} seeds, {done * options.hours:g} h of faults, {calls} calls, "
-                f"{told - began:.0f} s, {per_day:.1f} s for a simulated day",
+                f"{told - began:.0f} s, {(told - began) / (done * options.hours) * 24:.1f} s for a simulated day",
                 flush=True,
             )
     if options.faults:

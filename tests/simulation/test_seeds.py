@@ -4,52 +4,46 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.simulation.faults import FAULTS
-from tests.simulation.life import live
-from tests.simulation.virtual_time import VirtualClock, run_virtual
+from tests.simulation.run import Lived, lived, lives
 
-if TYPE_CHECKING:
-    from tests.simulation.oracle import Oracle
-
+pytestmark = pytest.mark.timeout(900)
 SEEDS = int(os.environ.get("MAYDAY_SEEDS", "100"))
-BATCH = 10
-STRUCK: Counter[str] = Counter()
-"""How often each fault has struck in the seeds of this run."""
+TELL_EVERY = 10
 
 
-def _lived(seed: int, hours: float = 1.0) -> Oracle:
-    async def main(clock: VirtualClock) -> Oracle:
-        return await live(seed, clock, hours)
+@pytest.fixture(scope="module")
+def all_lived(request: pytest.FixtureRequest) -> list[Lived]:
+    """All seeds of this run."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    found = list[Lived]()
+    for life in lives(range(1, SEEDS + 1)):
+        found.append(life)
+        if life.seed % TELL_EVERY == 0:
+            with capture.global_and_fixture_disabled():
+                print(f"\n{life.seed} of {SEEDS} seeds", end=" ", flush=True)
+    return found
 
-    oracle = run_virtual(main)
-    STRUCK.update(oracle.tally)
-    return oracle
 
-
-@pytest.mark.parametrize("first", range(1, SEEDS + 1, BATCH))
-def test_every_invariant_holds(first: int) -> None:
+def test_every_invariant_holds(all_lived: list[Lived]) -> None:
     """Under any faults the invariants hold after every step, and when the faults stop the fleet converges."""
-    for seed in range(first, min(first + BATCH, SEEDS + 1)):
-        _lived(seed)
+    failed = [f"{life.failure}\n{life.notes}" for life in all_lived if life.failure is not None]
+    assert not failed, "\n\n".join(failed)
+    assert len(all_lived) == SEEDS
 
 
 def test_a_seed_is_a_history() -> None:
     """The same seed gives the same history, byte for byte."""
-    first, second = _lived(7), _lived(7)
-    assert first.story == second.story
-    assert first.tally == second.tally
-    assert first.calls == second.calls > 0
+    first, second = lived(7), lived(7)
+    assert first == second
+    assert first.calls > 0
 
 
 @pytest.mark.skipif(SEEDS < 50, reason="few seeds do not show every fault")
 @pytest.mark.parametrize("fault", [fault for faults in FAULTS.values() for fault in faults])
-def test_every_fault_strikes(fault: str) -> None:
+def test_every_fault_strikes(fault: str, all_lived: list[Lived]) -> None:
     """A fault that never comes about tests nothing: each has struck in the seeds above."""
-    if not STRUCK:
-        for seed in range(1, 51):
-            _lived(seed)
-    assert STRUCK[fault] > 0
+    assert sum((life.tally for life in all_lived), Counter[str]())[fault] > 0
