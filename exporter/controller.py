@@ -17,7 +17,7 @@ from exporter.core.memory import Memory, from_document, to_document
 from exporter.core.model import Mode, Phase, Reason, Verdict
 from exporter.core.signals import Judgement
 from exporter.core.snapshot import Snapshot
-from exporter.core.state import CARRYING, FleetState, ModeChange, PhaseChange, initial_state, step
+from exporter.core.state import CARRYING, ModeChange, PhaseChange, initial_state, step
 from exporter.echoes import Echoes
 from exporter.errors import BadRequestError
 from exporter.facts import Facts

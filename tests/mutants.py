@@ -55,6 +55,12 @@ MUTANTS = (
         "        except",
     ),
     Mutant(
+        "1: a creation that comes about late is undone",
+        "controller.py",
+        "            self.leftovers.find(self.fleet)\n",
+        "",
+    ),
+    Mutant(
         "1: the guard is asked again before each call",
         "executor.py",
         "        guard()\n        return await call()",
