@@ -14,14 +14,13 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from exporter import journal_file as file
 from exporter.journal_store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from exporter.clock import Clock
@@ -113,21 +112,12 @@ class Journal:
             log.warning("the disk is too slow: more than %d entries wait, the oldest are dropped", PENDING_LIMIT)
         self._schedule()
 
-    async def query(
-        self,
-        *,
-        vpn: str | None = None,
-        kind: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 100,
-        before: int | None = None,
-    ) -> list[Record]:
-        """History, newest first; `before` is the id below which to go on."""
+    async def query(self, **wanted: Unpack[file.Conditions]) -> list[Record]:
+        """History, newest first."""
 
         def read() -> list[Record]:
             self._drain()
-            return self._store.read(vpn=vpn, kind=kind, since=since, until=until, limit=limit, before=before)
+            return self._store.read(**wanted)
 
         return await self._call(read) if self._usable else []
 
@@ -230,20 +220,11 @@ class Journal:
         return asyncio.wrap_future(future)
 
 
-def read_history(
-    path: Path,
-    *,
-    vpn: str | None = None,
-    kind: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    limit: int = 100,
-    before: int | None = None,
-) -> list[Record]:
+def read_history(path: Path, **wanted: Unpack[file.Conditions]) -> list[Record]:
     """History from a file that a running Mayday may be writing, newest first.
 
     Raises:
         sqlite3.Error: the file cannot be read.
     """
     with closing(file.connect_read_only(path)) as connection:
-        return file.read(connection, vpn=vpn, kind=kind, since=since, until=until, limit=limit, before=before)
+        return file.read(connection, **wanted)

@@ -9,7 +9,7 @@ import json
 import sqlite3
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from exporter.core.record import Kind, Record
 
@@ -226,32 +226,36 @@ def salvage(connection: sqlite3.Connection, most: int, after: int = 0) -> tuple[
     return document, rows[::-1]
 
 
-def read(
-    connection: sqlite3.Connection,
-    *,
-    vpn: str | None = None,
-    kind: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    limit: int = 100,
-    before: int | None = None,
-) -> list[Record]:
-    """History, newest first; `before` is the id below which to go on.
+class Conditions(TypedDict, total=False):
+    """Which part of the history."""
+
+    vpn: str | None
+    kind: str | None
+    since: datetime | None
+    until: datetime | None
+    limit: int
+    """At most so many entries; 100 if nothing is said."""
+    before: int | None
+    """The id below which to go on."""
+
+
+def read(connection: sqlite3.Connection, **wanted: Unpack[Conditions]) -> list[Record]:
+    """History, newest first.
 
     A row that makes no sense (a kind from another version, broken text) is left out and does not count towards
     `limit`, so a short page always means the end.
     """
     conditions: list[tuple[str, object]] = [
-        ("vpn = ?", None if vpn is None else _clean(vpn)),
-        ("kind = ?", kind),
-        ("at >= ?", since.timestamp() if since else None),
-        ("at <= ?", until.timestamp() if until else None),
-        ("id < ?", None if before is None else min(before, 2**63 - 1)),
+        ("vpn = ?", _clean(vpn) if (vpn := wanted.get("vpn")) is not None else None),
+        ("kind = ?", wanted.get("kind")),
+        ("at >= ?", since.timestamp() if (since := wanted.get("since")) else None),
+        ("at <= ?", until.timestamp() if (until := wanted.get("until")) else None),
+        ("id < ?", min(before, 2**63 - 1) if (before := wanted.get("before")) is not None else None),
     ]
     used = [(text, value) for text, value in conditions if value is not None]
     where = " AND ".join(text for text, _ in used) or "1"
     query = f"SELECT {COLUMNS} FROM history WHERE {where} ORDER BY id DESC"  # noqa: S608 - fixed texts
-    records: list[Record] = []
+    limit, records = wanted.get("limit", 100), list[Record]()
     with closing(connection.execute(query, [value for _, value in used])) as rows:
         while len(records) < limit and (found := rows.fetchone()) is not None:
             record = _record(found)

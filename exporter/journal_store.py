@@ -10,7 +10,7 @@ import logging
 import os
 import sqlite3
 from contextlib import closing, suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Unpack
 
 from exporter import journal_file as file
 from exporter.core.record import Kind, Record
@@ -85,11 +85,11 @@ class Store:
                 return
         log.error("%d entries of the history could not be kept anywhere", len(rows))
 
-    def read(self, **conditions: Any) -> list[Record]:
-        """History; conditions as `journal_file.read`."""
+    def read(self, **wanted: Unpack[file.Conditions]) -> list[Record]:
+        """History; `wanted` as in `journal_file.read`."""
         for _ in range(3):
             try:
-                return file.read(self._open_connection, **conditions)
+                return file.read(self._open_connection, **wanted)
             except sqlite3.Error as error:
                 self._trouble(error)
         return []

@@ -30,7 +30,7 @@ _UPTIME_UNITS = {
 _UPTIME = re.compile(r"Up (?:(Less than a second)|(?:About )?(an?|\d+) (second|minute|hour|day|week|month|year)s?)")
 _HEALTH_TEXT = re.compile(r"\((healthy|unhealthy|health: starting)\)")
 _FRACTION = re.compile(r"\.(\d{6})\d+")
-_MARKUP = re.compile(r"<[^>]*>")
+_MARKUP = re.compile(r"<[^<>]*>")
 _VPN_NAME_SETTING = re.compile(r"GLUETUN_CONTAINER_NAME(_\d+)?")
 
 _DROPPED_HOST_KEYS = frozenset(
