@@ -179,6 +179,7 @@ class Facts:
         known = self._containers.get(container_id)
         if known is not None:
             self._containers[container_id] = replace(known, state=ContainerState.RUNNING, started_at=None)
+            self._as_of[container_id] = now.mono  # what was asked while it was being started may not show it yet
         self._touch(container_id)
 
     def _forget_start(self, container_id: str) -> None:

@@ -71,7 +71,7 @@ class AuditedRuntime:
         oracle.before_create(spec)
         vpn = oracle.truth.ids.get(spec.network, spec.labels.get(VPN, ""))
         life.making[spec.name] = vpn, oracle.episode[vpn]
-        life.undo.pop(spec.name, None)
+        undone_since = life.undo.pop(spec.name, None)
         automatic = spec.labels.get(REQUESTED) != "true"
         life.under_way[vpn] += automatic
         try:
@@ -80,9 +80,10 @@ class AuditedRuntime:
             life.undo[spec.name] = oracle.clock.age()
             raise
         except (ConflictError, MissingError, RejectedError):
-            # Nothing was made; what has that name is somebody else's.
+            # Nothing was made; what has that name is somebody else's, or was to be undone before.
             del life.making[spec.name]
-            life.undo.pop(spec.name, None)
+            if undone_since is not None:
+                life.undo[spec.name] = undone_since
             raise
         except asyncio.CancelledError:
             oracle.beyond += 1

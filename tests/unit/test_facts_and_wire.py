@@ -133,6 +133,16 @@ def test_a_clock_that_was_set_back_hides_no_orphan() -> None:
     assert orphans(facts) == [None], "our own restart joined the namespace, whatever the clock says"
 
 
+def test_an_answer_asked_for_before_a_start_does_not_stop_the_engine_again() -> None:
+    """An inspection under way while the engine was started shows it exited, and is older than what is known."""
+    facts = facts_of(VPN, replace(ENGINE, state=ContainerState.EXITED))
+    facts.started("e1", ("v1", 50.0), moment(7), moment(7).wall.timestamp())
+    facts.take_one(replace(ENGINE, state=ContainerState.EXITED), moment(6).mono, moment(8))
+    assert [engine.state for engine in facts.fleet().engines] == [ContainerState.RUNNING]
+    facts.take_one(replace(ENGINE, state=ContainerState.EXITED), moment(9).mono, moment(9))
+    assert [engine.state for engine in facts.fleet().engines] == [ContainerState.EXITED]
+
+
 def test_an_engine_that_was_restarted_after_its_vpn_is_no_orphan() -> None:
     """A daemon that comes back starts both anew: the inspection shows it, and nobody cuts the engine off again."""
     wall = moment(0).wall.timestamp()
