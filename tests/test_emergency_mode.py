@@ -51,6 +51,12 @@ class Sidecar:
             own_id=own_id,
         )
 
+    async def until(self, condition: Callable[[], object], every_s: float = 0.01) -> None:
+        """Wait until something is so, at most a minute of virtual time."""
+        async with asyncio.timeout(60):
+            while not condition():
+                await asyncio.sleep(every_s)
+
     @property
     def info(self) -> dict[str, object]:
         return self.app.controller.get_emergency_mode_info()
@@ -421,9 +427,7 @@ class TestEmergencyModeProvisioning:
             s = Sidecar(clock, MIN_REPLICAS="4")
             s.runtime.faults.slow = 20.0
             async with s.app:
-                async with asyncio.timeout(60):
-                    while not any(s.counts()):
-                        await asyncio.sleep(0.01)
+                await s.until(lambda: any(s.counts()))
                 s.host.pause("gluetun")
                 s.host.pause("gluetun_2")
                 await asyncio.sleep(60)
@@ -474,8 +478,7 @@ def test_a_stabilization_of_no_time_needs_no_audit_to_end() -> None:
         await asyncio.sleep(60)
         assert s.counts() == [5, 0]
         s.host.set_truth("gluetun_2", good=True)
-        while s.phase("gluetun_2") is Phase.FAILED:
-            await asyncio.sleep(0.001)
+        await s.until(lambda: s.phase("gluetun_2") is not Phase.FAILED, every_s=0.001)
         await asyncio.sleep(0.01)
         assert s.phase("gluetun_2") is Phase.HEALTHY
 

@@ -78,8 +78,7 @@ def test_a_name_that_somebody_took_is_read_before_another_is_tried() -> None:
         s = Sidecar(clock, MIN_REPLICAS="2", MAX_REPLICAS="2")
         s.runtime.faults.slow = 10.0
         async with s.app:
-            while not s.app.provisioner.places:
-                await asyncio.sleep(0.01)
+            await s.until(lambda: s.app.provisioner.places)
             labels = {**LABELS, "acestream.vpn_container": "gluetun", "acestream.http_port": "19400"}
             box = s.host.create(EngineSpec("acestream-1", "other", s.host.find("gluetun").id, labels))
             s.host.start(box)
@@ -256,8 +255,7 @@ def test_an_engine_that_works_is_not_undone_because_docker_was_lost(away_s: floa
         s = Sidecar(clock, MIN_REPLICAS="10")
         s.runtime.faults.slow = 5.0
         async with s.app:
-            while sum(box.state is ContainerState.RUNNING for box in engines(s)) < 1:
-                await asyncio.sleep(0.01)
+            await s.until(lambda: any(box.state is ContainerState.RUNNING for box in engines(s)))
             first = {box.id for box in engines(s) if box.state is ContainerState.RUNNING}
             s.runtime.daemon_down()
             await asyncio.sleep(away_s)
@@ -382,8 +380,7 @@ def test_a_creation_that_comes_about_late_is_undone_in_an_outage_too() -> None:
         s = Sidecar(clock, MIN_REPLICAS="6", DOCKER_TIMEOUT_S="3")
         s.runtime.faults.late = 1.0
         async with s.app:
-            while not s.app.controller.leftovers.names:
-                await asyncio.sleep(0.01)
+            await s.until(lambda: s.app.controller.leftovers.names)
             for vpn in ("gluetun", "gluetun_2"):
                 s.host.stop(s.host.find(vpn))
             s.runtime.faults.late = 0.0

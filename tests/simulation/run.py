@@ -42,7 +42,6 @@ class Lived:
 
 def lived(seed: int, hours: float = 1.0) -> Lived:
     """Live one seed; what goes wrong is told, never raised."""
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     try:
         oracle = run_virtual(partial(_live, seed, hours))
     except Exception as error:  # noqa: BLE001 - told, with its seed
@@ -54,7 +53,7 @@ def lived(seed: int, hours: float = 1.0) -> Lived:
 def lives(seeds: Iterable[int], hours: float = 1.0) -> Iterator[Lived]:
     """Live many seeds, one on each core; in the order of the seeds."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn, initializer=_quieten) as pool:
         try:
             yield from pool.map(partial(lived, hours=hours), seeds)
         finally:
@@ -95,6 +94,11 @@ def main() -> int:
         print(table(struck))
     print(f"{'failed: ' + str(failed) if failed else 'every invariant held'}")
     return 1 if failed else 0
+
+
+def _quieten() -> None:
+    """A worker of the pool does not tell what asyncio says of tasks that a simulated kill left behind."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
 
 
 async def _live(seed: int, hours: float, clock: VirtualClock) -> Oracle:
