@@ -1,8 +1,9 @@
 """Notices another Mayday at work on the same VPNs, by its container on the same Docker host.
 
 Of several the one whose container was created first acts; the others hold until it is gone. All of them decide that
-from the same listing, so they agree. A Mayday that is no container there neither sees others this way nor is seen; two
-on one STATE_DIR are told apart by the journal besides.
+from the times in inspections, so they agree: a listing shows whole seconds, and one created in the same second as the
+Mayday at work must not take its place. A Mayday that is no container there neither sees others this way nor is seen;
+two on one STATE_DIR are told apart by the journal besides.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Siblings:
         self._controller = controller
         self._runtime = runtime
         self._own_id = own_id
-        self._watches: dict[str, frozenset[str]] = {}
-        """By container id, which VPNs another Mayday controls: a container's environment never changes."""
+        self._known: dict[str, Container] = {}
+        """Inspections of Maydays, by container id: when one was created and which VPNs it controls never changes."""
 
     async def look(self, listing: Iterable[Container]) -> None:
         """Hold, or go on, as the listing says.
@@ -59,13 +60,14 @@ class Siblings:
         me = maydays.pop(self._own_id or "", None)
         if me is None:
             return
-        watches = {}
-        for key in maydays:
-            inspected = None if key in self._watches else await self._runtime.inspect(key)
-            watches[key] = inspected.watches if inspected else self._watches.get(key, frozenset())
-        self._watches = watches
-        others = [replace(container, watches=watches[key]) for key, container in maydays.items()]
-        first = elder(me, others, self._controller.policy.vpns)
+        known = {}
+        for container in [me, *maydays.values()] if maydays else ():
+            inspected = self._known.get(container.id) or await self._runtime.inspect(container.id)
+            if inspected is not None:
+                known[container.id] = replace(inspected, name=container.name)
+        self._known = known
+        others = [known[key] for key in maydays if key in known]
+        first = elder(known.get(me.id, me), others, self._controller.policy.vpns)
         reason = None
         if first is not None:
             reason = f"another Mayday, in the container '{first.name}', is at work on the same VPNs; stop one of them"

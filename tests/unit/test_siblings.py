@@ -104,6 +104,27 @@ def test_the_second_holds_and_takes_over() -> None:
     run_virtual(main)
 
 
+def test_the_second_of_the_same_second_holds_too() -> None:
+    """A listing shows whole seconds, and the lesser id is the younger one's: it holds all the same."""
+
+    async def main(clock: VirtualClock) -> None:
+        sidecar = Sidecar(clock)
+        host = sidecar.host
+        await asyncio.sleep(1.1 - clock.wall().timestamp() % 1)
+        first = host.add_sidecar("mayday", VPNS)
+        await asyncio.sleep(0.5)
+        while (own := host.add_sidecar("mayday_2", VPNS)).id > first.id:
+            host.remove(own)
+        assert int(own.created_at) == int(first.created_at)
+        sidecar.app = sidecar.new_app(own_id=own.id)
+        async with sidecar.app:
+            await asyncio.sleep(60)
+            assert "another Mayday, in the container 'mayday'" in " ".join(sidecar.app.controller.snapshot.problems)
+            assert sidecar.counts() == [0, 0]
+
+    run_virtual(main)
+
+
 def test_the_first_is_not_held() -> None:
     """A younger Mayday on the same VPNs changes nothing for it."""
 
