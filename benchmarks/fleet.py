@@ -9,21 +9,21 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from exporter.app import App
-from exporter.config import from_environment
 from exporter.core.model import ContainerHealth
 from exporter.errors import ConflictError, MissingError
 from exporter.runtime import simulated
 from exporter.runtime.simulated import SimulatedRuntime
 from exporter.runtime.simulated_host import Box, SimulatedHost
+from exporter.settings.settings import from_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from exporter.clock import Clock
-    from exporter.config import Settings
     from exporter.core.model import Engine
-    from exporter.runtime.base import EngineSpec
+    from exporter.core.spec import EngineSpec
     from exporter.runtime.simulated import Effect
+    from exporter.settings.settings import Settings
 
 LABELS = {"orchestrator.managed": "acestream"}
 

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 import aiohttp
 from prometheus_client import disable_created_metrics
 
-from exporter.alertmanager import AlertmanagerApi, Selection
+from exporter.actions.executor import Executor
+from exporter.actions.health_manager import HealthManager
+from exporter.actions.provisioning import Provisioner
+from exporter.actions.repair import Repairer
 from exporter.clock import SystemClock
-from exporter.config import Control
 from exporter.controller import Controller, Work
 from exporter.errors import RuntimeFailure
-from exporter.executor import Executor
-from exporter.gluetun import GluetunApi
-from exporter.health import HealthManager
 from exporter.jobs import Jobs
-from exporter.journal import Journal
-from exporter.metrics import Metrics
+from exporter.journal.journal import Journal
 from exporter.observer import Observer
-from exporter.probe import HttpEngineProbe
-from exporter.provisioner import Provisioner
-from exporter.recorder import Recorder
-from exporter.repairer import Repairer
-from exporter.siblings import Siblings, own_container_id
+from exporter.peers.host import Siblings, own_container_id
+from exporter.settings.settings import Control
+from exporter.sources.alertmanager import AlertmanagerApi, Selection
+from exporter.sources.engines import HttpEngineProbe
+from exporter.sources.gluetun import GluetunApi
+from exporter.telemetry.metrics import Metrics
+from exporter.telemetry.recorder import Recorder
 from exporter.web.server import WebServer
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from exporter.clock import Clock
-    from exporter.config import Settings
-    from exporter.probe import EngineProbe
     from exporter.runtime.base import Runtime
+    from exporter.settings.settings import Settings
+    from exporter.sources.engines import EngineProbe
 
 log = logging.getLogger("mayday")
 

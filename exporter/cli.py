@@ -16,7 +16,7 @@ from exporter.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.config import Settings
+    from exporter.settings.settings import Settings
 
 USAGE_ERROR = 2
 
@@ -87,7 +87,7 @@ def _count(text: str) -> int:
 
 
 def _settings() -> Settings | None:
-    from exporter.config import from_environment  # noqa: PLC0415 - `--help` needs none of it
+    from exporter.settings.settings import from_environment  # noqa: PLC0415 - `--help` needs none of it
 
     try:
         return from_environment(os.environ)
@@ -132,8 +132,8 @@ def _history(options: argparse.Namespace) -> int:
     import sqlite3  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 
-    from exporter.core.record import as_json  # noqa: PLC0415
-    from exporter.journal import read_history  # noqa: PLC0415
+    from exporter.journal.history import as_json  # noqa: PLC0415
+    from exporter.journal.journal import read_history  # noqa: PLC0415
 
     directory = os.environ.get("STATE_DIR", "")
     path = Path(directory) / "mayday.db"
@@ -167,9 +167,9 @@ def _serve() -> int:
         return 1
     import asyncio  # noqa: PLC0415 - as all of these
 
-    from exporter import logs  # noqa: PLC0415 - heavy parts are imported once the settings are known to be good
     from exporter.app import App  # noqa: PLC0415
     from exporter.runtime.docker import DockerRuntime  # noqa: PLC0415
+    from exporter.telemetry import logs  # noqa: PLC0415 - heavy parts are imported once the settings are known to be good
 
     logs.set_up(settings.log_level, settings.log_format)
 

@@ -10,29 +10,29 @@ import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from exporter.config import Control
 from exporter.core import plan
 from exporter.core.alerts import Alert, Heard
-from exporter.core.memory import Memory, from_document, to_document
 from exporter.core.model import Mode, Phase, Reason, Verdict
-from exporter.core.signals import Judgement
+from exporter.core.phases import CARRYING, ModeChange, PhaseChange, initial_state, step
 from exporter.core.snapshot import Snapshot
-from exporter.core.state import CARRYING, ModeChange, PhaseChange, initial_state, step
-from exporter.echoes import Echoes
+from exporter.core.verdict import Judgement
 from exporter.errors import BadRequestError
-from exporter.facts import Facts
-from exporter.leftovers import Leftovers
-from exporter.signalbook import SignalBook
-from exporter.stopwatch import Stopwatch
+from exporter.fleet.echoes import Echoes
+from exporter.fleet.facts import Facts
+from exporter.fleet.leftovers import Leftovers
+from exporter.journal.memory import Memory, from_document, to_document
+from exporter.settings.settings import Control
+from exporter.sources.book import SignalBook
+from exporter.telemetry.durations import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from exporter.clock import Clock
-    from exporter.config import Settings
-    from exporter.core.memory import Memories
     from exporter.core.model import Container, Fleet, Moment
-    from exporter.recorder import Recorder
+    from exporter.journal.memory import Memories
+    from exporter.settings.settings import Settings
+    from exporter.telemetry.recorder import Recorder
 
 log = logging.getLogger("mayday")
 

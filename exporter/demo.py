@@ -17,18 +17,18 @@ from rich.table import Table
 
 from exporter.app import App
 from exporter.clock import SystemClock
-from exporter.config import from_environment
 from exporter.core.model import EngineState, Mode, Phase
 from exporter.runtime.simulated import SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
+from exporter.settings.settings import from_environment
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from exporter.config import Settings
     from exporter.core.model import Engine
     from exporter.core.snapshot import Snapshot
+    from exporter.settings.settings import Settings
 
 STYLES = {
     Phase.HEALTHY: "green",

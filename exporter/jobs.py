@@ -23,7 +23,7 @@ from exporter.controller import Work
 
 if TYPE_CHECKING:
     from exporter.clock import Clock
-    from exporter.metrics import Metrics
+    from exporter.telemetry.metrics import Metrics
 
 log = logging.getLogger("mayday")
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from exporter.controller import Controller
+    from exporter.peers.host import Siblings
     from exporter.runtime.base import ContainerEvent, EventStream, Runtime
-    from exporter.siblings import Siblings
 
 log = logging.getLogger("mayday")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from exporter.config import Settings, from_environment
 from exporter.core.model import Moment, Policy
+from exporter.settings.settings import Settings, from_environment
 
 START = datetime(2025, 11, 7, 22, 3, 33, tzinfo=UTC)
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.app import App
-from exporter.config import from_environment
 from exporter.core.model import Mode, Phase
 from exporter.errors import RefusedError
 from exporter.runtime.simulated import SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
+from exporter.settings.settings import from_environment
 from tests.simulation.virtual_time import VirtualClock, run_virtual
 
 if TYPE_CHECKING:

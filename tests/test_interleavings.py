@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.core.model import ContainerState, Mode, Phase
-from exporter.runtime.base import EngineSpec
+from exporter.core.spec import EngineSpec
 from exporter.runtime.simulated import Faults
 from tests.simulation.alertmanager import message
 from tests.simulation.network import SECRET, Door

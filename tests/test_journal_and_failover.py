@@ -25,7 +25,7 @@ def _newer(path: Path) -> None:
 
 def _document(text: str) -> Callable[[Path], None]:
     def write(path: Path) -> None:
-        from exporter import journal_file
+        from exporter.journal import file as journal_file
 
         connection = journal_file.connect(path)
         journal_file.write(connection, text, [])

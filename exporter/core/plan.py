@@ -11,13 +11,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from exporter.core.model import Capacity, ContainerState, EngineState, Mode, Orphan, Phase
-from exporter.core.state import CARRYING
+from exporter.core.phases import CARRYING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from exporter.core.model import Engine, Fleet, Policy
-    from exporter.core.state import FleetState
+    from exporter.core.phases import FleetState
 
 
 class RemoveReason(StrEnum):

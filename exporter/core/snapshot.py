@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.core.model import Mode, Phase
-from exporter.core.state import CARRYING
+from exporter.core.phases import CARRYING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.core.model import Fleet, Moment
-    from exporter.core.signals import Judgement
-    from exporter.core.state import FleetState
+    from exporter.core.phases import FleetState
+    from exporter.core.verdict import Judgement
 
 
 @dataclass(frozen=True, slots=True)

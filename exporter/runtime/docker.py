@@ -27,9 +27,9 @@ from exporter.runtime.docker_stream import DockerEventStream
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from exporter.config import Settings
     from exporter.core.model import Container
-    from exporter.runtime.base import EngineSpec
+    from exporter.core.spec import EngineSpec
+    from exporter.settings.settings import Settings
 
 T = TypeVar("T")
 

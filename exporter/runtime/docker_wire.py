@@ -7,10 +7,11 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from exporter.core.fleet import SIDECAR_LABEL
+from exporter.core.dependents import SIDECAR_LABEL
 from exporter.core.model import Container, ContainerHealth, ContainerState
+from exporter.core.spec import EngineSpec
 from exporter.errors import ConflictError, MissingError, RejectedError, RuntimeFailure, UnreachableError
-from exporter.runtime.base import ContainerEvent, EngineSpec
+from exporter.runtime.base import ContainerEvent
 
 DEFAULT_PROBE_S = 30.0
 """Docker's default for both the interval and the timeout of a health check."""

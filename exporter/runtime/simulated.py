@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from exporter.core.model import Container
-    from exporter.runtime.base import ContainerEvent, EngineSpec
+    from exporter.core.spec import EngineSpec
+    from exporter.runtime.base import ContainerEvent
     from exporter.runtime.simulated_host import SimulatedHost
 
 T = TypeVar("T")

@@ -10,10 +10,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from exporter.core.fleet import HTTP_PORT_LABEL, SIDECAR_LABEL, VPN_LABEL
+from exporter.core.dependents import HTTP_PORT_LABEL, SIDECAR_LABEL, VPN_LABEL
 from exporter.core.model import Container, ContainerHealth, ContainerState
+from exporter.core.spec import EngineSpec
 from exporter.errors import ConflictError, MissingError
-from exporter.runtime.base import ContainerEvent, EngineSpec
+from exporter.runtime.base import ContainerEvent
 
 if TYPE_CHECKING:
     import random

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from exporter.environment import Secret
-    from exporter.metrics import Metrics
+    from exporter.settings.environment import Secret
+    from exporter.telemetry.metrics import Metrics
 
 log = logging.getLogger("mayday")
 

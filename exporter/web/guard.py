@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from exporter.settings.web_config import RateLimit, WebConfig, WebConfigError, load
 from exporter.web.access import presents
 from exporter.web.users import Users
-from exporter.webconfig import RateLimit, WebConfig, WebConfigError, load
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from exporter.environment import Secret
+    from exporter.settings.environment import Secret
 
 log = logging.getLogger("mayday")
 

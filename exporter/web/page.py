@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from exporter.config import Settings
     from exporter.controller import Controller
     from exporter.core.model import Moment
-    from exporter.core.record import Record
     from exporter.core.snapshot import Snapshot
-    from exporter.journal import Journal
+    from exporter.journal.history import Record
+    from exporter.journal.journal import Journal
+    from exporter.settings.settings import Settings
 
 STYLE = Path(__file__).with_name("page.css").read_text()
 SCRIPT = Path(__file__).with_name("page.js").read_text()

@@ -14,26 +14,26 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from exporter.alertmanager import is_text, parse_webhook
 from exporter.core.alerts import Alert, Heard
-from exporter.core.record import Kind, as_json
 from exporter.errors import BadRequestError, ConfigError, RefusedError
+from exporter.journal.history import Kind, as_json
+from exporter.settings.web_config import WebConfigError
+from exporter.sources.alertmanager import is_text, parse_webhook
 from exporter.web import page, views
 from exporter.web.access import require
-from exporter.web.door import KEEPALIVE_S, Door
 from exporter.web.guard import Guard
-from exporter.webconfig import WebConfigError
+from exporter.web.listener import KEEPALIVE_S, Door
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from exporter.alertmanager import Selection
-    from exporter.config import Settings
+    from exporter.actions.executor import Executor
+    from exporter.actions.provisioning import Provisioner
     from exporter.controller import Controller
-    from exporter.executor import Executor
-    from exporter.journal import Journal
-    from exporter.metrics import Metrics
-    from exporter.provisioner import Provisioner
+    from exporter.journal.journal import Journal
+    from exporter.settings.settings import Settings
+    from exporter.sources.alertmanager import Selection
+    from exporter.telemetry.metrics import Metrics
 
 log = logging.getLogger("mayday")
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from exporter.core.model import ContainerState, Mode, Phase, Verdict
 
 if TYPE_CHECKING:
-    from exporter.config import Settings
     from exporter.core.model import Engine
     from exporter.core.snapshot import Snapshot
+    from exporter.settings.settings import Settings
 
 
 def vpn_status(snapshot: Snapshot, settings: Settings, mono: float) -> dict[str, Any]:

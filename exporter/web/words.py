@@ -5,17 +5,17 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from exporter.config import Control
 from exporter.core.model import Capacity, EngineState, Mode, Phase
-from exporter.core.record import Kind
+from exporter.journal.history import Kind
+from exporter.settings.settings import Control
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from exporter.config import Settings
-    from exporter.core.record import Record
     from exporter.core.snapshot import Snapshot
+    from exporter.journal.history import Record
+    from exporter.settings.settings import Settings
 
 
 CAPACITIES = {

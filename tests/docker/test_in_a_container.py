@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from exporter.core.fleet import SIDECAR_LABEL
+from exporter.core.dependents import SIDECAR_LABEL
 from tests.docker.lab import IMAGE, Lab, wait_for
 from tests.docker.proxy import Proxy
 

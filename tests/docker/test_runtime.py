@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.core.model import ContainerHealth, ContainerState
+from exporter.core.spec import EngineSpec
 from exporter.errors import ConflictError, MissingError, RejectedError
-from exporter.runtime.base import EngineSpec
 from exporter.runtime.docker_wire import unix_time
 from tests.docker.lab import IMAGE, wait_for
 from tests.docker.runtimes import GENEROUS_S, NOBODY, drained, eventually, first

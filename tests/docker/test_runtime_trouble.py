@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import docker
 import pytest
 
+from exporter.core.spec import EngineSpec
 from exporter.errors import MissingError, RejectedError, UnreachableError
-from exporter.runtime.base import EngineSpec
 from exporter.runtime.docker import DockerRuntime
 from exporter.runtime.docker_stream import _connect, _keep_alive
 from tests.docker.lab import wait_for

@@ -16,10 +16,10 @@ from yarl import URL
 
 from exporter.app import App
 from exporter.clock import SystemClock
-from exporter.config import from_environment
-from exporter.logs import TextFormatter
 from exporter.runtime.simulated import Faults, SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
+from exporter.settings.settings import from_environment
+from exporter.telemetry.logs import TextFormatter
 from exporter.web.server import WebServer
 
 if TYPE_CHECKING:

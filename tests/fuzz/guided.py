@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import atheris  # type: ignore[import-untyped,unused-ignore]  # it ships no types
 
 with atheris.instrument_imports(include=["exporter"]):
-    from exporter import webconfig
-    from exporter.alertmanager import Ignored, Selection, parse_active, parse_webhook
-    from exporter.config import Settings, from_environment
     from exporter.core.alerts import Alert
-    from exporter.core.memory import Memory, from_document, to_document
     from exporter.core.model import Container, Policy
     from exporter.errors import BadRequestError, ConfigError, RuntimeFailure
-    from exporter.gluetun import first_port
-    from exporter.matchers import all_match, parse_matchers
+    from exporter.journal.memory import Memory, from_document, to_document
     from exporter.runtime import docker_wire as wire
+    from exporter.settings import web_config as webconfig
+    from exporter.settings.matchers import all_match, parse_matchers
+    from exporter.settings.settings import Settings, from_environment
+    from exporter.sources.alertmanager import Ignored, Selection, parse_active, parse_webhook
+    from exporter.sources.gluetun import first_port
 
 from tests.conftest import moment
 

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from exporter.core.alerts import Alert, hear
-from exporter.core.memory import Memory, to_document
 from exporter.core.model import Phase, Policy, Reason, Signal, Source, Verdict
-from exporter.core.state import Emergency, FleetState, VpnState
+from exporter.core.phases import Emergency, FleetState, VpnState
+from exporter.journal.memory import Memory, to_document
 from tests.conftest import START, moment
 
 

@@ -9,9 +9,9 @@ import yaml
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from exporter.config import Settings, from_environment
 from exporter.errors import ConfigError
-from exporter.webconfig import WebConfig, WebConfigError, load
+from exporter.settings.settings import Settings, from_environment
+from exporter.settings.web_config import WebConfig, WebConfigError, load
 from tests.fuzz import strategies as sent
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from yarl import URL
 
-from exporter.alertmanager import Selection, parse_active, parse_webhook
-from exporter.core.memory import from_document
 from exporter.core.model import Policy
-from exporter.environment import Secret
 from exporter.errors import BadRequestError
-from exporter.logs import TextFormatter
+from exporter.journal.memory import from_document
+from exporter.settings.environment import Secret
+from exporter.sources.alertmanager import Selection, parse_active, parse_webhook
+from exporter.telemetry.logs import TextFormatter
 from tests.conftest import moment
 from tests.fuzz.door import GUARDS, PAGES, Mayday, Stage
 from tests.fuzz.seeds import SEEDS

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from exporter.app import App
 from exporter.clock import SystemClock
-from exporter.config import from_environment
 from exporter.runtime.simulated import SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
+from exporter.settings.settings import from_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -196,7 +196,7 @@ def test_only_maydays_own_alerts_are_inhibited() -> None:
 
 def test_a_living_alert_is_repeated_before_mayday_forgets_it() -> None:
     """The route's repeat_interval, rounded up to the next group_interval, is below Mayday's expiry."""
-    from exporter.config import DEFAULT_ALERT_EXPIRY_S
+    from exporter.settings.settings import DEFAULT_ALERT_EXPIRY_S
 
     route = yaml.safe_load(ALERTMANAGER.read_text())["route"]["routes"][0]
     assert route["receiver"] == "mayday"

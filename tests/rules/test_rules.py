@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.alertmanager import OWN_PREFIX
+from exporter.sources.alertmanager import OWN_PREFIX
 from tests.rules.exposition import exposed, unknown
 
 ROOT = Path(__file__).parents[2]

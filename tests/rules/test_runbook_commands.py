@@ -13,9 +13,9 @@ import pytest
 
 from exporter.app import App
 from exporter.clock import SystemClock
-from exporter.config import from_environment
 from exporter.runtime.simulated import SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
+from exporter.settings.settings import from_environment
 from tests.rules.test_rules import ROOT, RULES
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from exporter.core.model import Container
-    from exporter.runtime.base import EngineSpec
+    from exporter.core.spec import EngineSpec
     from exporter.runtime.simulated import SimulatedRuntime, SimulatedStream
     from tests.simulation.oracle import Oracle
     from tests.simulation.watch import Life

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.model import ContainerState
+from exporter.core.spec import EngineSpec
 from exporter.errors import ConflictError, MissingError
-from exporter.runtime.base import EngineSpec
 from exporter.runtime.simulated import Faults
 from tests.simulation.truth import BY_HAND, MANAGED, VPN
 from tests.simulation.watch import ViolationError

@@ -9,7 +9,7 @@ from tests.simulation.steps import AFTERMATH_S, PATIENCE_S, Steps
 from tests.simulation.truth import BY_HAND, MANAGED, NEVER, REQUESTED, VPN
 
 if TYPE_CHECKING:
-    from exporter.runtime.base import EngineSpec
+    from exporter.core.spec import EngineSpec
 
 
 class Oracle(Steps):

@@ -10,9 +10,9 @@ from tests.simulation.truth import NEVER
 
 if TYPE_CHECKING:
     from exporter.app import App
-    from exporter.config import Settings
     from exporter.core.snapshot import Snapshot
     from exporter.runtime.simulated_host import SimulatedHost
+    from exporter.settings.settings import Settings
     from tests.simulation.truth import Truth
     from tests.simulation.virtual_time import VirtualClock
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.app import App
-from exporter.config import from_environment
 from exporter.core.model import ContainerState
 from exporter.runtime.simulated import Effect, Faults, SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
+from exporter.settings.settings import from_environment
 from tests.simulation.alertmanager import Alertmanager, own
 from tests.simulation.audit import AuditedRuntime, Snare
 from tests.simulation.books import check_books, check_history, check_pages, check_restored, check_same, document
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from exporter.config import Settings
+    from exporter.settings.settings import Settings
     from tests.simulation.books import Ear
     from tests.simulation.virtual_time import VirtualClock
 

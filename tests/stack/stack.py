@@ -12,9 +12,9 @@ from aiohttp import web
 
 from exporter.app import App
 from exporter.clock import SystemClock
-from exporter.config import from_environment
 from exporter.runtime.simulated import SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
+from exporter.settings.settings import from_environment
 from tests.stack.programs import Alertmanager, Prometheus, free_port, until
 
 if TYPE_CHECKING:

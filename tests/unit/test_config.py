@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.config import from_environment
-from exporter.environment import Secret
 from exporter.errors import ConfigError
-from exporter.matchers import all_match, parse_matchers
+from exporter.settings.environment import Secret
+from exporter.settings.matchers import all_match, parse_matchers
+from exporter.settings.settings import from_environment
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.core import alerts, plan
 from exporter.core.alerts import Alert, Heard, Origin
-from exporter.core.fleet import ManagedLabel, build_fleet
+from exporter.core.dependents import ManagedLabel, build_fleet
 from exporter.core.model import (
     Container,
     ContainerHealth,
@@ -25,8 +25,8 @@ from exporter.core.model import (
     Source,
     Verdict,
 )
-from exporter.core.signals import Judgement, Sighting, combine, docker_signal, observe
-from exporter.core.state import FleetState, VpnState, step
+from exporter.core.phases import FleetState, VpnState, step
+from exporter.core.verdict import Judgement, Sighting, combine, docker_signal, observe
 from tests.conftest import START, moment
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from benchmarks.fleet import SimulatedFleet, settings_for
-from exporter.core.fleet import ManagedLabel
+from exporter.core.dependents import ManagedLabel
 from exporter.core.model import Container, ContainerState, Moment
-from exporter.facts import Facts
-from exporter.instruments import KeptCounter, KeptHistogram
+from exporter.fleet.facts import Facts
 from exporter.runtime.daemon_pool import DaemonPool
+from exporter.telemetry.instruments import KeptCounter, KeptHistogram
 from tests.simulation.virtual_time import VirtualClock, run_virtual
 
 if TYPE_CHECKING:

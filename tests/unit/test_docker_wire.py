@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from exporter.core.model import ContainerHealth, ContainerState
+from exporter.core.spec import EngineSpec
 from exporter.errors import ConflictError, MissingError, RejectedError, UnreachableError
 from exporter.runtime import docker_wire as wire
-from exporter.runtime.base import EngineSpec
 
 ID = "a" * 64
 VPN = "b" * 64

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.core import plan
-from exporter.core.memory import Memory, from_document, to_document
 from exporter.core.model import (
     Capacity,
     ContainerState,
@@ -28,8 +27,9 @@ from exporter.core.model import (
     Source,
     Verdict,
 )
-from exporter.core.signals import Judgement, combine
-from exporter.core.state import FleetState, ModeChange, PhaseChange, initial_state, step
+from exporter.core.phases import FleetState, ModeChange, PhaseChange, initial_state, step
+from exporter.core.verdict import Judgement, combine
+from exporter.journal.memory import Memory, from_document, to_document
 from tests.conftest import moment
 from tests.unit import reference
 

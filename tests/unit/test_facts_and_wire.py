@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from exporter.core.fleet import ManagedLabel
+from exporter.core.dependents import ManagedLabel
 from exporter.core.model import Container, ContainerHealth, ContainerState, Orphan
-from exporter.facts import Facts
+from exporter.fleet.facts import Facts
 from exporter.runtime import docker_wire as wire
 from tests.conftest import moment
 

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from exporter.gluetun import BODY_LIMIT, REMEMBERED, GluetunApi, first_port
+from exporter.sources.gluetun import BODY_LIMIT, REMEMBERED, GluetunApi, first_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -10,8 +10,8 @@ import pytest
 
 from exporter.cli import main
 from exporter.clock import SystemClock
-from exporter.core.record import Kind, Record
-from exporter.journal import Journal
+from exporter.journal.history import Kind, Record
+from exporter.journal.journal import Journal
 
 if TYPE_CHECKING:
     from pathlib import Path

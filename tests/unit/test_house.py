@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from exporter.controller import Work
-from exporter.metrics import Metrics
+from exporter.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "exporter").rglob("*.py"))
@@ -76,7 +76,7 @@ def test_no_path_of_this_machine() -> None:
 
 def test_every_variable_is_documented() -> None:
     """docs/configuration.md names every variable that the program reads, and no other."""
-    source = (ROOT / "exporter/config.py").read_text()
+    source = (ROOT / "exporter/settings/settings.py").read_text()
     read = set(re.findall(r'env\.\w+\(\s*"([A-Z][A-Z0-9_]+)"', source)) | {"ENGINE_MEMORY"}
     documented = set(re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+|CONTROL)`", (ROOT / "docs/configuration.md").read_text()))
     by_pattern = {
@@ -95,7 +95,7 @@ def test_every_metric_is_documented() -> None:
     text = (ROOT / "docs/metrics.md").read_text()
     metrics = Metrics(["a"], Work)
     names = {family.name for family in metrics.registry.collect()}
-    names |= set(re.findall(r'"(mayday_[a-z_]+)"', (ROOT / "exporter/metrics.py").read_text()))
+    names |= set(re.findall(r'"(mayday_[a-z_]+)"', (ROOT / "exporter/telemetry/metrics.py").read_text()))
     assert len(names) > 20
     for name in names:
         assert f"`{name}`" in text or f"`{name}_total`" in text, name

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from exporter import journal_file
 from exporter.core.model import Moment
-from exporter.core.record import Kind, Record
-from exporter.journal import PENDING_LIMIT, Journal, read_history
+from exporter.journal import file as journal_file
+from exporter.journal.history import Kind, Record
+from exporter.journal.journal import PENDING_LIMIT, Journal, read_history
 
 START = datetime(2025, 11, 7, 22, 3, 33, 157001, tzinfo=UTC)
 
@@ -285,9 +285,9 @@ async def test_a_hanging_disk_does_not_keep_the_process(tmp_path: Path) -> None:
     program = """
 import asyncio, sys, threading
 from pathlib import Path
-from exporter import journal_file
+from exporter.journal import file as journal_file
 from exporter.clock import SystemClock
-from exporter.journal import Journal
+from exporter.journal.journal import Journal
 async def main():
     journal = Journal(Path(sys.argv[1]), clock=SystemClock())
     await journal.open()
@@ -392,8 +392,8 @@ WRITER = """
 import asyncio, itertools, sys
 from pathlib import Path
 from exporter.clock import SystemClock
-from exporter.core.record import Kind, Record
-from exporter.journal import Journal
+from exporter.journal.history import Kind, Record
+from exporter.journal.journal import Journal
 async def main():
     clock = SystemClock()
     journal = Journal(Path(sys.argv[1]), clock=clock)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter import journal_file
 from exporter.core.model import Moment
-from exporter.core.record import Kind, Record
-from exporter.journal import Journal, read_history
-from exporter.journal_store import RETRY_MOST_S
+from exporter.journal import file as journal_file
+from exporter.journal.history import Kind, Record
+from exporter.journal.journal import Journal, read_history
+from exporter.journal.store import RETRY_MOST_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -331,7 +331,7 @@ async def test_a_corrupt_file_is_kept_aside(
     assert [record.reason for record in told] == ["journal_set_aside"]
     assert kept[0].name in told[0].message
     # Read by another process, while it is open: the new file's WAL must be where its name says.
-    program = "import sys; from pathlib import Path; from exporter.journal import read_history\n"
+    program = "import sys; from pathlib import Path; from exporter.journal.journal import read_history\n"
     program += "print(len(read_history(Path(sys.argv[1]))))"
     done = subprocess.run(
         [sys.executable, "-c", program, path], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
@@ -393,7 +393,7 @@ HOLDER = """
 import asyncio, sys
 from pathlib import Path
 from exporter.clock import SystemClock
-from exporter.journal import Journal
+from exporter.journal.journal import Journal
 async def main():
     journal = Journal(Path(sys.argv[1]), clock=SystemClock())
     await journal.open()

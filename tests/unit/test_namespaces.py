@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.core.model import Container, ContainerState
-from exporter.namespaces import Namespaces
+from exporter.fleet.namespaces import Namespaces
 from tests.conftest import moment
 
 FIRST, SECOND = 1000.0, 2000.0

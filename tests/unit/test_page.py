@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from exporter.core.record import Kind, Record
+from exporter.journal.history import Kind, Record
 from exporter.web.words import duration, folded, listed
 from tests.browser.watched import Watched
 from tests.conftest import START

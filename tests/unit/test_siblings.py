@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from exporter.core.fleet import SIDECAR_LABEL
+from exporter.core.dependents import SIDECAR_LABEL
 from exporter.core.model import Container, ContainerState
 from exporter.errors import RefusedError
+from exporter.peers.host import elder, own_container_id
 from exporter.runtime.docker_wire import inspected
-from exporter.siblings import elder, own_container_id
 from tests.simulation.virtual_time import VirtualClock, run_virtual
 from tests.test_emergency_mode import Sidecar
 

@@ -20,7 +20,6 @@ from hypothesis.stateful import (
 
 from exporter.core import alerts, plan
 from exporter.core.alerts import Alert, Incident
-from exporter.core.memory import Memory, from_document, to_document
 from exporter.core.model import (
     Capacity,
     Container,
@@ -38,8 +37,9 @@ from exporter.core.model import (
     Source,
     Verdict,
 )
-from exporter.core.signals import Judgement, Sighting, combine, docker_signal, observe
-from exporter.core.state import ModeChange, PhaseChange, initial_state, step
+from exporter.core.phases import ModeChange, PhaseChange, initial_state, step
+from exporter.core.verdict import Judgement, Sighting, combine, docker_signal, observe
+from exporter.journal.memory import Memory, from_document, to_document
 from tests.conftest import moment
 from tests.unit import reference
 

@@ -17,20 +17,20 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from exporter.alertmanager import Ignored, Selection, parse_webhook
 from exporter.app import App
 from exporter.clock import SystemClock
 from exporter.core.alerts import Alert
-from exporter.environment import Secret
 from exporter.errors import BadRequestError
 from exporter.runtime.simulated import SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
+from exporter.settings.environment import Secret
+from exporter.sources.alertmanager import Ignored, Selection, parse_webhook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from exporter.config import Settings
     from exporter.core.model import Engine
+    from exporter.settings.settings import Settings
     from tests.conftest import SettingsOf
 
 SELECTION = Selection(("gluetun", "gluetun_2"))

@@ -22,14 +22,15 @@ import yaml
 
 from exporter.app import App
 from exporter.clock import SystemClock
-from exporter.config import from_environment
-from exporter.environment import Secret
 from exporter.errors import ConfigError
 from exporter.runtime.simulated import SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
-from exporter.web import door, guard
+from exporter.settings.environment import Secret
+from exporter.settings.settings import from_environment
+from exporter.settings.web_config import RateLimit, WebConfigError, load
+from exporter.web import guard
+from exporter.web import listener as door
 from exporter.web.guard import Bucket
-from exporter.webconfig import RateLimit, WebConfigError, load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

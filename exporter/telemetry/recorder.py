@@ -9,15 +9,15 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.core.model import Mode, Phase, Reason
-from exporter.core.record import Kind, Record
+from exporter.journal.history import Kind, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.clock import Clock
     from exporter.core.alerts import Alert
-    from exporter.core.state import FleetState, ModeChange, PhaseChange
-    from exporter.metrics import Metrics
+    from exporter.core.phases import FleetState, ModeChange, PhaseChange
+    from exporter.telemetry.metrics import Metrics
 
 log = logging.getLogger("mayday")
 

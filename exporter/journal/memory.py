@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from exporter.core.alerts import Alert, Incident, Origin
 from exporter.core.model import Mode, Moment, Phase, Policy, Reason, Signal, Source, Verdict
-from exporter.core.state import Emergency, FleetState, VpnState, initial_state
+from exporter.core.phases import Emergency, FleetState, VpnState, initial_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exporter.core.fleet import SIDECAR_LABEL
+from exporter.core.dependents import SIDECAR_LABEL
 from exporter.core.model import ContainerState
 
 if TYPE_CHECKING:

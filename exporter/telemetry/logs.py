@@ -9,7 +9,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from exporter.config import LogFormat, LogLevel
+from exporter.settings.settings import LogFormat, LogLevel
 
 _UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 """Characters that end a line, steer a terminal, turn the direction of writing, or cannot be written in UTF-8."""

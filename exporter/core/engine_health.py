@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from exporter.core.model import Engine, Fleet
-    from exporter.core.state import FleetState
+    from exporter.core.phases import FleetState
 
 NOT_ANSWERING = frozenset({ContainerState.EXITED, ContainerState.DEAD, ContainerState.PAUSED})
 """States in which an engine cannot answer; in others it may be on its way."""

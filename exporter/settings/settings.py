@@ -8,12 +8,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.core.fleet import ManagedLabel
+from exporter.core.dependents import ManagedLabel
 from exporter.core.model import Capacity, Policy
-from exporter.environment import Environment, Secret
 from exporter.errors import ConfigError
-from exporter.matchers import Matcher, parse_matchers
-from exporter.template import DEFAULT_ENVIRONMENT, DEFAULT_IMAGE, EngineTemplate, unknown_placeholders
+from exporter.settings.engine_template import DEFAULT_ENVIRONMENT, DEFAULT_IMAGE, EngineTemplate, unknown_placeholders
+from exporter.settings.environment import Environment, Secret
+from exporter.settings.matchers import Matcher, parse_matchers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -280,7 +280,7 @@ def _web_config(env: Environment) -> Path | None:
     name = env.text("WEB_CONFIG_FILE")
     if not name:
         return None
-    from exporter.webconfig import WebConfigError, load  # noqa: PLC0415 - most have no such file, and need no YAML
+    from exporter.settings.web_config import WebConfigError, load  # noqa: PLC0415 - most have no such file, and need no YAML
 
     try:
         load(Path(name))

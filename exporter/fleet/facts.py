@@ -10,9 +10,9 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exporter.core.fleet import ManagedLabel, Namespace, read_engine, vpn_of
+from exporter.core.dependents import ManagedLabel, Namespace, read_engine, vpn_of
 from exporter.core.model import Container, ContainerState, Engine, Fleet
-from exporter.namespaces import CLOCK_SLACK_S, Namespaces
+from exporter.fleet.namespaces import CLOCK_SLACK_S, Namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

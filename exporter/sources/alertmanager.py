@@ -14,7 +14,7 @@ import aiohttp
 
 from exporter.core.alerts import Alert, Origin
 from exporter.errors import BadRequestError
-from exporter.matchers import Matcher, all_match
+from exporter.settings.matchers import Matcher, all_match
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,20 +7,20 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from exporter.actions.executor import RETRY_S, OvertakenError
+from exporter.actions.provisioning import Place
 from exporter.core import plan
-from exporter.core.fleet import namespace_of
+from exporter.core.dependents import namespace_of
 from exporter.core.model import ContainerState, Orphan
 from exporter.core.plan import ProvisionReason, RemoveReason
 from exporter.errors import MissingError, RuntimeFailure
-from exporter.executor import RETRY_S, OvertakenError
-from exporter.provisioner import Place
 
 if TYPE_CHECKING:
+    from exporter.actions.executor import Executor
+    from exporter.actions.provisioning import Provisioner
     from exporter.core.model import Engine
-    from exporter.executor import Executor
-    from exporter.probe import EngineProbe
-    from exporter.provisioner import Provisioner
-    from exporter.runtime.base import EngineSpec
+    from exporter.core.spec import EngineSpec
+    from exporter.sources.engines import EngineProbe
 
 
 class Repairer:

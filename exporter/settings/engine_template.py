@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
-from exporter.core.fleet import (
+from exporter.core.dependents import (
     EXPLICIT_LABEL,
     FORWARDED_LABEL,
     HOST_PORT_LABEL,
@@ -16,7 +16,7 @@ from exporter.core.fleet import (
     VPN_LABEL,
     ManagedLabel,
 )
-from exporter.runtime.base import EngineSpec
+from exporter.core.spec import EngineSpec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from exporter.core import alerts
 from exporter.core.model import Reason, Signal, Source, Verdict
-from exporter.core.signals import Judgement, Sighting, combine, docker_signal, observe
+from exporter.core.verdict import Judgement, Sighting, combine, docker_signal, observe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from exporter.core.model import Moment, Policy
-    from exporter.facts import Facts
+    from exporter.fleet.facts import Facts
 
 
 class SignalBook:

@@ -12,8 +12,8 @@ import sqlite3
 from contextlib import closing, suppress
 from typing import IO, TYPE_CHECKING, Any, Unpack
 
-from exporter import journal_file as file
-from exporter.core.record import Kind, Record
+from exporter.journal import file
+from exporter.journal.history import Kind, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

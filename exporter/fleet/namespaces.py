@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.core.fleet import Namespace, namespace_of
+from exporter.core.dependents import Namespace, namespace_of
 from exporter.core.model import ContainerState
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from exporter.core.model import Mode, Phase
 
 if TYPE_CHECKING:
     from exporter.core.model import Fleet, Moment, Policy
-    from exporter.core.state import FleetState, PhaseChange
-    from exporter.metrics import Metrics
+    from exporter.core.phases import FleetState, PhaseChange
+    from exporter.telemetry.metrics import Metrics
 
 DETECTION_CREDIBLE_S = 60.0
 """An event older than this by our clock tells of a clock that differs, not of a slow detection."""

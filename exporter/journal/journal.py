@@ -16,15 +16,15 @@ from concurrent.futures import Future
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from exporter import journal_file as file
-from exporter.journal_store import Store
+from exporter.journal import file
+from exporter.journal.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from exporter.clock import Clock
-    from exporter.core.record import Record
+    from exporter.journal.history import Record
 
 log = logging.getLogger("mayday")
 

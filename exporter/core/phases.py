@@ -15,7 +15,7 @@ from exporter.core.model import Mode, Moment, Phase, Policy, Reason, Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.core.signals import Judgement
+    from exporter.core.verdict import Judgement
 
 CARRYING = frozenset({Phase.HEALTHY, Phase.STABILIZING})
 """Phases in which a VPN's engines work."""

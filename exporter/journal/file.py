@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
-from exporter.core.record import Kind, Record
+from exporter.journal.history import Kind, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from exporter.core.health import (
+from exporter.core.engine_health import (
     NOT_ANSWERING,
     HealthBook,
     after_replacing,
@@ -20,10 +20,10 @@ from exporter.core.plan import health_manager_runs
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from exporter.actions.repair import Repairer
     from exporter.controller import Controller
     from exporter.core.model import Engine
-    from exporter.probe import EngineProbe
-    from exporter.repairer import Repairer
+    from exporter.sources.engines import EngineProbe
 
 log = logging.getLogger("mayday")
 

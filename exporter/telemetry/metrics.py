@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from exporter import __version__
 from exporter.core.model import EngineState, Mode, Phase, Reason, Source, Verdict
 from exporter.core.plan import ProvisionReason, RemoveReason
-from exporter.instruments import KeptCounter, KeptHistogram
+from exporter.telemetry.instruments import KeptCounter, KeptHistogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

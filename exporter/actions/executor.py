@@ -10,19 +10,19 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-from exporter.config import Control
 from exporter.controller import Work
 from exporter.core import plan
-from exporter.core.fleet import namespace_of
+from exporter.core.dependents import namespace_of
 from exporter.core.plan import ProvisionReason, RemoveReason
-from exporter.echoes import REMOVAL
 from exporter.errors import BadRequestError, ConflictError, MissingError, RefusedError, RuntimeFailure, UnreachableError
+from exporter.fleet.echoes import REMOVAL
+from exporter.settings.settings import Control
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from exporter.controller import Controller
-    from exporter.core.fleet import Namespace
+    from exporter.core.dependents import Namespace
     from exporter.core.model import Engine
     from exporter.runtime.base import Runtime
 

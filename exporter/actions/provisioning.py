@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from exporter.config import Control
+from exporter.actions.executor import RETRY_S, OvertakenError
 from exporter.controller import Work
 from exporter.core import plan
-from exporter.core.fleet import namespace_of
+from exporter.core.dependents import namespace_of
 from exporter.core.model import Container, ContainerState, Mode
 from exporter.core.plan import ProvisionReason, RemoveReason
-from exporter.echoes import CREATION
 from exporter.errors import BadRequestError, ConflictError, MissingError, RefusedError, RuntimeFailure, UnreachableError
-from exporter.executor import RETRY_S, OvertakenError
+from exporter.fleet.echoes import CREATION
+from exporter.settings.settings import Control
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from exporter.actions.executor import Executor
     from exporter.core.model import Engine
-    from exporter.executor import Executor
-    from exporter.runtime.base import EngineSpec
+    from exporter.core.spec import EngineSpec
 
 NAME_TRIES = 5
 UNSURE_TIMEOUTS = 3

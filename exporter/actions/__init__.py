@@ -1,0 +1,1 @@
+"""What changes containers: every call goes through the gate in `calls`."""

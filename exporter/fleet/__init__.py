@@ -1,0 +1,1 @@
+"""The containers as last read from Docker, and what is being done to them."""

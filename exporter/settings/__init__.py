@@ -1,0 +1,1 @@
+"""Everything that a person sets: environment, settings, engine template, web configuration."""
