@@ -129,7 +129,7 @@ async def _scenario(vpns: int, engines: int, clock: VirtualClock) -> dict[str, f
         await asyncio.sleep(STABILIZATION_S)
         began, cpu, calls = clock.mono(), time.process_time(), fleet.calls.total()
         await _until(lambda: sum(_engines(app, name) for name in settings.policy.vpns) == engines)
-        await _until(lambda: not app.provisioner.places)
+        await _until(lambda: not app.controller.ledger.names())
         removed = engines - engines // vpns * (vpns - len(failing))
         latency = 0.1 / AT_ONCE, 0.18 / AT_ONCE
         return {

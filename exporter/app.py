@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import aiohttp
 from prometheus_client import disable_created_metrics
 
-from exporter.actions.executor import Executor
+from exporter.actions.calls import Calls
+from exporter.actions.cleanup import Cleanup
 from exporter.actions.health_manager import HealthManager
-from exporter.actions.provisioning import Provisioner
-from exporter.actions.repair import Repairer
+from exporter.actions.provisioning import Provisioning
+from exporter.actions.rehearsal import Rehearsal
+from exporter.actions.repair import Repair
 from exporter.clock import SystemClock
-from exporter.controller import Controller, Work
+from exporter.controller import Controller
 from exporter.errors import RuntimeFailure
 from exporter.jobs import Jobs
 from exporter.journal.journal import Journal
@@ -29,6 +31,7 @@ from exporter.sources.gluetun import GluetunApi
 from exporter.telemetry.metrics import Metrics
 from exporter.telemetry.recorder import Recorder
 from exporter.web.server import WebServer
+from exporter.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -103,8 +106,8 @@ class App:
             self.web = WebServer(
                 self.settings,
                 self.controller,
-                self.executor,
-                self.provisioner,
+                self.cleanup,
+                self.provisioning,
                 self.metrics,
                 self.journal,
                 self.selection,
@@ -132,18 +135,19 @@ class App:
 
         if probe is None:
             raise ValueError("a probe is needed where no network is used")
-        self.executor = Executor(controller, self.runtime, self.observer.audit)
-        self.provisioner = Provisioner(self.executor, forwarded)
-        repairer = Repairer(self.executor, self.provisioner, probe)
-        health = HealthManager(controller, repairer, probe, self.observer.audit)
+        calls, rehearsal = Calls(controller, self.runtime, self.observer.audit), Rehearsal(controller)
+        self.cleanup = Cleanup(calls, rehearsal)
+        self.provisioning = Provisioning(calls, self.cleanup, rehearsal, forwarded)
+        repair = Repair(calls, self.cleanup, self.provisioning, rehearsal, probe)
+        health = HealthManager(controller, repair, probe, self.observer.audit)
         self.selection = Selection(settings.policy.vpns, settings.alert_vpn_label, settings.alert_matchers)
         jobs.every(Work.RESYNC, settings.resync_interval_s, lambda _vpn: _nothing(self.observer.audit()))
         jobs.on_request(Work.POLL, lambda _vpn: self.observer.poll())
         jobs.on_request(Work.STABILIZATION, lambda _vpn: self._look())
         if settings.control is not Control.OFF:
-            jobs.on_request(Work.CLEANUP, lambda vpn: self.executor.clean_up(vpn or ""))
-            jobs.every(Work.PROVISION, settings.autoscale_interval_s, lambda _vpn: self.provisioner.provision())
-            jobs.on_request(Work.REPAIR, lambda _vpn: repairer.repair())
+            jobs.on_request(Work.CLEANUP, lambda vpn: self.cleanup.clean_up(vpn or ""))
+            jobs.every(Work.PROVISION, settings.autoscale_interval_s, lambda _vpn: self.provisioning.provision())
+            jobs.on_request(Work.REPAIR, lambda _vpn: repair.repair())
             jobs.every(Work.ENGINE_HEALTH, settings.engine_health_interval_s, lambda _vpn: health.check())
         if settings.alertmanager_url and self._session is not None:
             api = AlertmanagerApi(self._session, settings.alertmanager_url, self.selection)

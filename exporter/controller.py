@@ -1,56 +1,51 @@
-"""The controller: the only writer of state.
+"""The controller: the only writer of everything that is shared.
 
-Facts and signals come in, the core decides, work is asked for, a snapshot is published. Every method here runs in the
-event loop and none waits, so each is one atomic step.
+Facts, signals and the results of calls come in, the core decides, work is asked for, a snapshot is published to those
+who subscribed. Every method here runs in the event loop and none waits, so each is one atomic step.
 """
 
 from __future__ import annotations
 
 import logging
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from exporter.condition import Condition
 from exporter.core import plan
-from exporter.core.alerts import Alert, Heard
-from exporter.core.model import Mode, Phase, Reason, Verdict
-from exporter.core.phases import CARRYING, ModeChange, PhaseChange, initial_state, step
+from exporter.core.alerts import Heard
+from exporter.core.decision import decide, judge
+from exporter.core.model import Mode, Phase, Reason, Source, Verdict
+from exporter.core.phases import ModeChange, PhaseChange, initial_state, may_declare
 from exporter.core.snapshot import Snapshot
 from exporter.core.verdict import Judgement
 from exporter.errors import BadRequestError
-from exporter.fleet.echoes import Echoes
 from exporter.fleet.facts import Facts
-from exporter.fleet.leftovers import Leftovers
-from exporter.journal.memory import Memory, from_document, to_document
-from exporter.settings.settings import Control
-from exporter.sources.book import SignalBook
-from exporter.telemetry.durations import Stopwatch
+from exporter.fleet.ledger import Ledger
+from exporter.fleet.results import Inspected
+from exporter.journal.keeper import Keeper
+from exporter.sources.alerts import AlertSource
+from exporter.sources.docker import DockerSource
+from exporter.sources.operator import OperatorSource
+from exporter.telemetry.durations import Durations
+from exporter.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from exporter.clock import Clock
-    from exporter.core.model import Container, Fleet, Moment
+    from exporter.core.alerts import Alert
+    from exporter.core.model import Container, Fleet, Moment, Signal
+    from exporter.fleet.results import Result
     from exporter.journal.memory import Memories
+    from exporter.runtime.base import ContainerEvent
     from exporter.settings.settings import Settings
+    from exporter.sources.base import SignalSource
     from exporter.telemetry.recorder import Recorder
 
 log = logging.getLogger("mayday")
 
+
 DECLARED_S = 3600.0
 """How long `enter_emergency_mode` declares a VPN failed, seconds: a forgotten declaration ends by itself."""
-
-
-class Work(StrEnum):
-    """What the controller asks to be done; also the names of the jobs."""
-
-    RESYNC = "resync"
-    POLL = "poll"
-    CLEANUP = "cleanup"
-    PROVISION = "provision"
-    REPAIR = "repair"
-    ENGINE_HEALTH = "engine_health"
-    STABILIZATION = "stabilization"
-    ALERTS = "alerts"
 
 
 class Controller:
@@ -58,29 +53,27 @@ class Controller:
 
     def __init__(self, settings: Settings, clock: Clock, recorder: Recorder, memories: Memories) -> None:
         self.settings = settings
-        self.policy = settings.policy
+        self.policy = policy = settings.policy
         self.recorder = recorder
         self.request: Callable[[Work, str | None, float], None] = lambda _work, _vpn, _in_s: None
-        """Asks for work (on one VPN, or None) to begin in so many seconds. Set by whoever schedules."""
-        self.facts = Facts(self.policy.vpns, settings.label)
-        self.leftovers = Leftovers()
-        self.echoes = Echoes(clock)
+        """Asks for work (on one VPN, or None) to begin in so many seconds; set by the scheduler's owner."""
+        self.facts = Facts(policy.vpns, settings.label)
+        """Read by all, changed here alone."""
+        self.ledger = Ledger()
+        """Read by all, changed here alone."""
         self.clock = clock
-        self._memories = memories
-        now = clock.now()
-        self.state = initial_state(self.policy, now)
-        self._signals = SignalBook(self.policy, settings.alert_expiry_s)
-        self._judgements: dict[str, Judgement] = dict.fromkeys(self.policy.vpns, Judgement())
+        self.docker = DockerSource(policy.vpns, policy.start_timeout_s)
+        self.alerts = AlertSource(policy.vpns, settings.alert_expiry_s)
+        self.operator = OperatorSource(policy.vpns)
+        self.sources: tuple[SignalSource, ...] = (self.docker, self.alerts, self.operator)
+        self.state = initial_state(policy, clock.now())
+        self._keeper = Keeper(memories, self.sources, policy, clock)
+        self._judgements: Mapping[str, Judgement] = dict.fromkeys(policy.vpns, Judgement())
         self._emergency_s = 0.0
-        self._docker_up, self._docker_lost_at = False, 0.0
-        self._events_connected = False
-        self._alertmanager_up: bool | None = False if settings.alertmanager_url else None
-        self._read_at: Moment | None = None
-        self._closing = False
-        self._held: dict[str, str] = {}
-        self._stopwatch = Stopwatch(recorder.metrics, self.policy)
-        self._problems: dict[str, str] = {}
-        self.snapshot = self._picture(now)
+        self._condition = Condition(settings.control, alertmanager=bool(settings.alertmanager_url))
+        self._durations = Durations(recorder.metrics, policy)
+        self._subscribers: list[Callable[[Snapshot], None]] = []
+        self.snapshot = self._picture(clock.now())
 
     # --- what others ask before they act -----------------------------------------------------------------------------
 
@@ -92,34 +85,39 @@ class Controller:
     @property
     def deciding(self) -> bool:
         """Whether anything may be decided: Docker is there, its facts are fresh, and Mayday is not about to end."""
-        return self._docker_up and not self._closing
+        return self._condition.deciding
 
     @property
     def acting(self) -> bool:
         """Whether containers may be touched."""
-        return self.deciding and self.settings.control is Control.ON and not self._held
+        return self._condition.acting
+
+    def subscribe(self, subscriber: Callable[[Snapshot], None]) -> None:
+        """Have each snapshot from now on; the subscriber must not wait and not raise."""
+        self._subscribers.append(subscriber)
+
+    # --- what keeps Mayday from acting -------------------------------------------------------------------------------
 
     def hold(self, part: str, reason: str | None) -> None:
         """Touch no container and save nothing from now on, and show why: another Mayday is at work here.
 
         None: as far as this part of Mayday knows, it is not any more.
         """
-        if reason == self._held.get(part):
-            return
-        if reason is None:
-            del self._held[part]
-            log.warning("Nothing is held back any more on account of another Mayday")
+        if self._condition.hold(part, reason):
             self._save()
-        else:
-            self._held[part] = reason
-            log.error("No container is touched: %s", reason)
-        self.trouble(part, f"No container is touched: {reason}" if reason else None)
+            self.publish()
 
     def trouble(self, part: str, problem: str | None) -> None:
         """Show what is wrong with a part of Mayday; None: nothing is any more."""
-        self._problems.pop(part, None)
-        self._problems |= {} if problem is None else {part: problem}
+        self._condition.trouble(part, problem)
         self.publish()
+
+    def close(self) -> None:
+        """Begin nothing new from now on."""
+        self._condition.closing = True
+        self.publish()
+
+    # --- facts -------------------------------------------------------------------------------------------------------
 
     def take_all(
         self,
@@ -127,7 +125,7 @@ class Controller:
         asked_at: float,
         inspected: Iterable[tuple[str, Container | None, float]] = (),
     ) -> set[str]:
-        """A full reading, with VPNs that were inspected besides (name, container, when asked): Docker is there.
+        """Take a full reading, with VPNs that were inspected besides (name, container, when asked): Docker is there.
 
         Returns the VPNs that are not as they were known.
         """
@@ -137,46 +135,60 @@ class Controller:
         for name, container, inspected_at in inspected:
             self.facts.take_vpn(name, container, inspected_at, now)
         changed = {name for name, shape in self.facts.vpn_shapes().items() if shape != before[name]}
-        self._signals.observe(self.policy.vpns, self.facts, now)
-        if not self._docker_up and asked_at >= self._docker_lost_at:
-            self._docker_up = True
-            log.info("Docker answers; facts are read")
-        self._read_at = now
+        self.docker.read(self.fleet.vpns, now)
+        self._condition.docker_read(asked_at, now)
         self.evaluate()
         return changed
 
     def take_vpn(self, name: str, container: Container | None, asked_at: float, event_at: float | None = None) -> None:
-        """A reading of one VPN; `event_at` is Docker's time of the event that led to it, Unix seconds."""
+        """Take a reading of one VPN; `event_at` is Docker's time of the event that led to it, Unix seconds."""
         now = self.clock.now()
         self.facts.take_vpn(name, container, asked_at, now)
-        self._signals.observe((name,), self.facts, now)
+        self.docker.read({name: self.facts.vpn(name)}, now)
         self.evaluate(event_at)
+
+    def take_event(self, event: ContainerEvent) -> bool:
+        """Take an event about a container that is no VPN's; whether the engines have to be read again for it."""
+        facts, now = self.facts, self.clock.mono()
+        known = facts.container(event.id) is not None
+        if not known and facts.label.key not in event.labels:
+            return False
+        if event.action == "destroy":
+            gone = Inspected(event.id, None, now)
+            self.take(gone) if known else self.note(gone)
+            return False
+        if self.ledger.caused(event, now):
+            return False
+        if event.action in {"start", "restart"}:
+            facts.started_elsewhere(event.id)
+        return True
+
+    def take(self, *results: Result) -> None:
+        """Take results of readings and calls, and decide anew."""
+        self.note(*results)
+        self.evaluate()
+
+    def note(self, *results: Result) -> None:
+        """Take results that decide nothing."""
+        now = self.clock.now()
+        for result in results:
+            result.apply(self.facts, self.ledger, now)
 
     def docker_lost(self, error: Exception) -> None:
         """Docker gave no answer: from now on nothing is known, decided or done until it is read whole again."""
-        if self._docker_up or self._read_at is None:
-            log.warning("Docker gives no answer, nothing is changed until it does: %s", error)
-        self._docker_up = False
-        self._docker_lost_at = self.clock.mono()
+        self._condition.docker_lost(error, self.clock.mono())
         self.publish()
 
     def stream_connected(self, *, connected: bool) -> None:
         """The event stream came or went."""
-        if connected is not self._events_connected and not self._closing:
-            level, word = (logging.INFO, "connected") if connected else (logging.WARNING, "down, polling takes over")
-            log.log(level, "Docker's event stream is %s", word)
-        self._events_connected = connected
+        self._condition.stream_connected(connected=connected)
         self.publish()
 
     # --- signals -----------------------------------------------------------------------------------------------------
 
-    def hear(self, alert: Alert) -> Heard:
-        """An alert by webhook."""
-        return self.hear_all([alert])[0]
-
     def hear_all(self, alerts: Iterable[Alert]) -> list[Heard]:
-        """All alerts of one message, as one step: what became of each."""
-        results = [(alert, self._signals.hear(alert, self.clock.now())) for alert in alerts]
+        """Take all alerts of one message, as one step: what became of each."""
+        results = [(alert, self.alerts.hear(alert, self.clock.now())) for alert in alerts]
         for alert, heard in results:
             if heard in {Heard.FIRING, Heard.RESOLVED}:
                 self.recorder.alert_changed(alert)
@@ -186,10 +198,10 @@ class Controller:
         return [heard for _, heard in results]
 
     def synchronise(self, active: Iterable[Alert] | None, asked_at: float) -> None:
-        """What Alertmanager's API says is active; None: it gave no answer, which changes nothing."""
-        self._alertmanager_up = active is not None
+        """Take what Alertmanager's API says is active; None: it gave no answer, which changes nothing."""
+        self._condition.alertmanager_up = active is not None
         if active is not None:
-            for alert in self._signals.synchronise(active, asked_at, self.clock.now()):
+            for alert in self.alerts.synchronise(active, asked_at, self.clock.now()):
                 self.recorder.alert_changed(alert)
             self._save()
         self.evaluate()
@@ -202,33 +214,29 @@ class Controller:
         """
         if vpn not in self.state.vpns:
             raise BadRequestError(f"there is no VPN '{vpn}'; there are {', '.join(self.policy.vpns)}")
-        self._signals.start_drill(vpn, duration_s, detail, self.clock.now())
+        self.operator.start_drill(vpn, duration_s, detail, self.clock.now())
         self.recorder.signalled(Reason.DRILL, f"Drill: VPN '{vpn}' is declared failed for {duration_s:g} s", vpn, {})
         self._save()
         self.evaluate()
 
     def end_drill(self, vpn: str) -> bool:
         """Take the declaration back; False: there was none."""
-        if not self._signals.end_drill(vpn):
+        if not self.operator.end_drill(vpn):
             return False
         self.recorder.signalled(Reason.DRILL, f"Drill: VPN '{vpn}' is no longer declared failed", vpn, {})
         self._save()
         self.evaluate()
         return True
 
+    def signals(self, now: Moment) -> list[Signal]:
+        """What all sources say now."""
+        return [signal for source in self.sources for signal in source.signals(now)]
+
     # --- the state interface -----------------------------------------------------------------------------------------
 
     def enter_emergency_mode(self, failed_vpn: str, healthy_vpn: str) -> bool:
         """Declare a VPN failed, as a drill does, while another carries on. False: nothing changed."""
-        state = self.state
-        possible = (
-            self.deciding
-            and state.redundant
-            and failed_vpn != healthy_vpn
-            and failed_vpn in state.having(Phase.HEALTHY, Phase.STABILIZING, Phase.UNKNOWN)
-            and healthy_vpn in state.having(*CARRYING)
-        )
-        if not possible:
+        if not self.deciding or not may_declare(self.state, failed_vpn, healthy_vpn):
             return False
         self.start_drill(failed_vpn, DECLARED_S, f"declared failed; {healthy_vpn} carries on")
         return self.is_emergency_mode()
@@ -238,10 +246,11 @@ class Controller:
         if not self.deciding or not self.is_emergency_mode():
             return False
         now = self.clock.now()
-        for name in self.state.having(Phase.FAILED):
-            if self._signals.judge_without_drill(name, self.facts, now).verdict is not Verdict.HEALTHY:
-                return False
-        for name in list(self._signals.drills):
+        others = [signal for signal in self.signals(now) if signal.source is not Source.OPERATOR]
+        judgements = judge(self.policy.vpns, others, now)
+        if any(judgements[name].verdict is not Verdict.HEALTHY for name in self.state.having(Phase.FAILED)):
+            return False
+        for name in list(self.operator.drills):
             self.end_drill(name)
         return not self.is_emergency_mode()
 
@@ -255,93 +264,76 @@ class Controller:
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 
+    def evaluate(self, event_at: float | None = None) -> None:
+        """Decide from the facts and signals as they are now. Nothing is decided without fresh facts."""
+        if self.deciding:
+            now, fleet, before = self.clock.now(), self.fleet, self.state
+            changes_at = [at for source in self.sources if (at := source.next_change(now)) is not None]
+            decision = decide(before, fleet, self.signals(now), self.policy, now, min(changes_at, default=None))
+            self._judgements, self.state = decision.judgements, decision.state
+            for change in decision.changes:
+                self._tell(change, fleet, event_at)
+            if self.state is not before:
+                self._save()
+            self.ledger.find(fleet)
+            for vpn in sorted(self.ledger.vpns_to_undo_on.union(decision.evacuate)):
+                self.request(Work.CLEANUP, vpn, 0)
+            if decision.repair:
+                self.request(Work.REPAIR, None, 0)
+            if decision.provision:
+                self.request(Work.PROVISION, None, 0)
+            if decision.look_again_at is not None:
+                self.request(Work.STABILIZATION, None, max(0.0, decision.look_again_at - now.mono))
+            self._durations.look(self.state, fleet, now)
+        self.publish()
+
+    def _tell(self, change: PhaseChange | ModeChange, fleet: Fleet, event_at: float | None) -> None:
+        if isinstance(change, ModeChange):
+            if change.before is Mode.EMERGENCY:
+                self._emergency_s += change.lasted_s
+            engines = {vpn: len(group.engines) for vpn, group in fleet.groups.items()}
+            self.recorder.mode_changed(change, engines, acting=self.acting)
+            return
+        signals = [f"{s.source}: {s.verdict} ({s.reason}: {s.detail})" for s in self._judgements[change.vpn].signals]
+        self.recorder.phase_changed(change, {"signals": signals})
+        self._durations.phase_changed(change, event_at)
+
+    # --- memory and snapshot -----------------------------------------------------------------------------------------
+
     def restore(self, document: Mapping[str, object]) -> None:
         """Take over what an earlier run remembered. What Docker shows is read after it, and wins.
 
         Raises:
             ValueError: the document is unusable; nothing was taken over.
         """
-        memory = from_document(document, self.policy, self.clock.now(), self.clock.boot)
-        self.state = memory.state
-        self._emergency_s = memory.emergency_s
-        known = [name for name, vpn in self.state.vpns.items() if vpn.phase is not Phase.UNKNOWN]
-        self._signals.restore(memory.alerts, memory.drills, known)
+        self.state, self._emergency_s = self._keeper.restore(document)
         self.publish()
-
-    def evaluate(self, event_at: float | None = None) -> None:
-        """Decide from the facts and signals as they are now. Nothing is decided without fresh facts."""
-        if self.deciding:
-            now = self.clock.now()
-            self._judgements = self._signals.judge(self.facts, now)
-            before = self.state
-            state, changes = step(before, self._judgements, self.policy, now)
-            self.state = plan.with_relief(state, self.fleet)
-            for change in changes:
-                self._tell(change, event_at)
-            if self.state is not before:
-                self._save()
-            self.leftovers.find(self.fleet)
-            self._ask_for_work(changes, relief_new=self.state.relief not in {None, before.relief})
-            self._stopwatch.look(self.state, self.fleet, now)
-        self.publish()
-
-    def _tell(self, change: PhaseChange | ModeChange, event_at: float | None) -> None:
-        if isinstance(change, ModeChange):
-            if change.before is Mode.EMERGENCY:
-                self._emergency_s += change.lasted_s
-            engines = {vpn: len(group.engines) for vpn, group in self.fleet.groups.items()}
-            self.recorder.mode_changed(change, engines, acting=self.acting)
-            return
-        signals = [f"{s.source}: {s.verdict} ({s.reason}: {s.detail})" for s in self._judgements[change.vpn].signals]
-        self.recorder.phase_changed(change, {"signals": signals})
-        self._stopwatch.phase_changed(change, event_at)
-
-    def _ask_for_work(self, changes: tuple[PhaseChange | ModeChange, ...], *, relief_new: bool) -> None:
-        now = self.clock.mono()
-        ghosts = set(plan.haunted(self.state, self.fleet))
-        for vpn in sorted(ghosts | self.leftovers.vpns):
-            self.request(Work.CLEANUP, vpn, 0)
-        if plan.orphans(self.state, self.fleet):
-            self.request(Work.REPAIR, None, 0)
-        if relief_new or any(isinstance(c, ModeChange) or c.after is Phase.HEALTHY for c in changes):
-            self.request(Work.PROVISION, None, 0)
-        new = {c.vpn for c in changes}  # a stabilization of no time at all is over by now, and nobody has looked yet
-        vpns = self.state.vpns.items()
-        ends = [v.deadline for k, v in vpns if v.deadline is not None and (v.deadline > now or k in new)]
-        ends += [] if (expiry := self._signals.next_change()) is None else [expiry]
-        if ends:
-            self.request(Work.STABILIZATION, None, max(0.0, min(ends) - now))
 
     def _save(self) -> None:
-        if self._held:
-            return
-        memory = Memory(self.state, self._signals.alerts, self._signals.drills, self._emergency_s)
-        self._memories.save(to_document(memory, self.clock.now(), self.clock.boot))
-
-    def close(self) -> None:
-        """Begin nothing new from now on."""
-        self._closing = True
-        self.publish()
+        if not self._condition.held:
+            self._keeper.save(self.state, self._emergency_s)
 
     def publish(self) -> None:
-        """Make the present picture the latest snapshot."""
+        """Make the present picture the latest snapshot, and hand it to the subscribers."""
         self.snapshot = self._picture(self.clock.now())
+        for subscriber in self._subscribers:
+            subscriber(self.snapshot)
 
     def _picture(self, now: Moment) -> Snapshot:
-        fleet = self.fleet
+        fleet, condition = self.fleet, self._condition
         return Snapshot(
             at=now,
             state=self.state,
             fleet=fleet,
-            judgements=dict(self._judgements),
+            judgements=self._judgements,
             desired=plan.desired(self.state, self.policy),
             counts=fleet.counts,
-            docker_up=self._docker_up,
-            events_connected=self._events_connected,
-            read_at=self._read_at,
+            docker_up=condition.docker_up,
+            events_connected=condition.events_connected,
+            read_at=condition.read_at,
             emergency_s=self._emergency_s,
-            alertmanager_up=self._alertmanager_up,
-            journal_up=self._memories.up,
-            closing=self._closing,
-            problems=tuple(self._problems.values()),
+            alertmanager_up=condition.alertmanager_up,
+            journal_up=self._keeper.up,
+            closing=condition.closing,
+            problems=condition.problems,
         )

@@ -19,7 +19,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from exporter.controller import Work
+from exporter.work import Work
 
 if TYPE_CHECKING:
     from exporter.clock import Clock

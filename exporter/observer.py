@@ -9,15 +9,17 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-from exporter.controller import Work
 from exporter.core.model import ContainerState
 from exporter.errors import RuntimeFailure
+from exporter.fleet.results import Inspected
+from exporter.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
     from typing import Any
 
     from exporter.controller import Controller
+    from exporter.core.model import Container
     from exporter.peers.host import Siblings
     from exporter.runtime.base import ContainerEvent, EventStream, Runtime
 
@@ -94,22 +96,8 @@ class Observer:
             self._vpn_dirty[event.name] = event.at
             self._vpn_heard[event.name] = controller.clock.mono()
             self._spawn(self._read_vpn(event.name))
-            return
-        facts = controller.facts
-        if facts.container(event.id) is None and facts.label.key not in event.labels:
-            return
-        if event.action == "destroy":
-            news = facts.container(event.id) is not None
-            facts.gone(event.id, controller.clock.mono())
-            controller.leftovers.containers.pop(event.id, None)
-            if news:
-                controller.evaluate()
-            return
-        if controller.echoes.caused(event):
-            return
-        if event.action in {"start", "restart"}:
-            facts.started_elsewhere(event.id, controller.clock.mono())
-        self._relist_soon()
+        elif controller.take_event(event):
+            self._relist_soon()
 
     def _relist_soon(self) -> None:
         if not self._relist_due:
@@ -181,8 +169,9 @@ class Observer:
                     ]
                 inspected = await _all(self._inspect_vpn(name) for name in names if name in found)
                 changed = controller.take_all(listing, asked_at, inspected)
-                await _all(self._inspect_engine(ref) for ref in controller.facts.to_inspect())
-                controller.evaluate()
+                unclear = controller.facts.to_inspect()
+                if unclear:
+                    controller.take(*await _all(self._inspect_engine(ref) for ref in unclear))
             except RuntimeFailure as error:
                 self._lost(error)
                 raise
@@ -205,17 +194,13 @@ class Observer:
             return False
         return known is None or (known.state is ContainerState.RUNNING and known.started_at is None)
 
-    async def _inspect_vpn(self, name: str) -> tuple[str, Any, float]:
+    async def _inspect_vpn(self, name: str) -> tuple[str, Container | None, float]:
         asked_at = self._controller.clock.mono()
         return name, await self._runtime.inspect(name), asked_at
 
-    async def _inspect_engine(self, container_id: str) -> None:
+    async def _inspect_engine(self, container_id: str) -> Inspected:
         asked_at = self._controller.clock.mono()
-        container = await self._runtime.inspect(container_id)
-        if container is None:
-            self._controller.facts.gone(container_id, asked_at)
-        else:
-            self._controller.facts.take_one(container, asked_at, self._controller.clock.now())
+        return Inspected(container_id, await self._runtime.inspect(container_id), asked_at)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))

@@ -383,7 +383,7 @@ class TestEmergencyModeProvisioning:
         async def scenario(s: Sidecar) -> None:
             s.host.set_truth("gluetun_2", good=False)
             await asyncio.sleep(30)
-            place = await s.app.provisioner.provision_one(None, {})
+            place = await s.app.provisioning.provision_one(None, {})
             assert place.vpn == "gluetun"
             assert s.counts() == [6, 0]
 
@@ -397,13 +397,13 @@ class TestEmergencyModeProvisioning:
             s.host.pause("gluetun_2")
             await asyncio.sleep(5)
             with pytest.raises(RefusedError) as outage:
-                await s.app.provisioner.provision_one(None, {})
+                await s.app.provisioning.provision_one(None, {})
             assert (outage.value.code, outage.value.retry_after_s) == ("outage", None)
             s.host.unpause("gluetun")
             s.host.unpause("gluetun_2")
             await asyncio.sleep(20)
             with pytest.raises(RefusedError) as stabilizing:
-                await s.app.provisioner.provision_one(None, {})
+                await s.app.provisioning.provision_one(None, {})
             assert stabilizing.value.code == "stabilizing"
             assert stabilizing.value.retry_after_s == pytest.approx(100.0, abs=1.0)
 
@@ -413,7 +413,7 @@ class TestEmergencyModeProvisioning:
         """MAX_REPLICAS is never exceeded, however many ask at once."""
 
         async def scenario(s: Sidecar) -> None:
-            asked = [s.app.provisioner.provision_one(None, {}) for _ in range(6)]
+            asked = [s.app.provisioning.provision_one(None, {}) for _ in range(6)]
             results = await asyncio.gather(*asked, return_exceptions=True)
             assert sum(isinstance(result, RefusedError) for result in results) == 4
             assert sum(s.counts()) == 12

@@ -10,6 +10,7 @@ import pytest
 
 from exporter.core.model import ContainerState, Mode, Phase
 from exporter.core.spec import EngineSpec
+from exporter.fleet.ledger import Stage
 from exporter.runtime.simulated import Faults
 from tests.simulation.alertmanager import message
 from tests.simulation.network import SECRET, Door
@@ -78,7 +79,7 @@ def test_a_name_that_somebody_took_is_read_before_another_is_tried() -> None:
         s = Sidecar(clock, MIN_REPLICAS="2", MAX_REPLICAS="2")
         s.runtime.faults.slow = 10.0
         async with s.app:
-            await s.until(lambda: s.app.provisioner.places)
+            await s.until(s.app.controller.ledger.names)
             labels = {**LABELS, "acestream.vpn_container": "gluetun", "acestream.http_port": "19400"}
             box = s.host.create(EngineSpec("acestream-1", "other", s.host.find("gluetun").id, labels))
             s.host.start(box)
@@ -304,7 +305,7 @@ def test_one_bad_alert_spoils_the_message(spoilt: dict[str, Any]) -> None:
         status, answer = await Door(s.app).call("POST", "/webhook/alertmanager", message([alert, {**alert, **spoilt}]))
         assert (status, list(answer)) == (400, ["error"])
         assert s.app.controller.state.mode is Mode.NORMAL
-        assert not s.app.controller._signals.alerts
+        assert not s.app.controller.alerts.book
 
     play(scenario, WEBHOOK_TOKEN=SECRET)
 
@@ -380,7 +381,7 @@ def test_a_creation_that_comes_about_late_is_undone_in_an_outage_too() -> None:
         s = Sidecar(clock, MIN_REPLICAS="6", DOCKER_TIMEOUT_S="3")
         s.runtime.faults.late = 1.0
         async with s.app:
-            await s.until(lambda: s.app.controller.leftovers.names)
+            await s.until(lambda: any(e.stage is Stage.UNSURE for e in s.app.controller.ledger._entries))
             for vpn in ("gluetun", "gluetun_2"):
                 s.host.stop(s.host.find(vpn))
             s.runtime.faults.late = 0.0

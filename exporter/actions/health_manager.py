@@ -16,11 +16,12 @@ from exporter.core.engine_health import (
     replaceable,
 )
 from exporter.core.plan import health_manager_runs
+from exporter.fleet.results import Answers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from exporter.actions.repair import Repairer
+    from exporter.actions.repair import Repair
     from exporter.controller import Controller
     from exporter.core.model import Engine
     from exporter.sources.engines import EngineProbe
@@ -37,12 +38,12 @@ class HealthManager:
     def __init__(
         self,
         controller: Controller,
-        repairer: Repairer,
+        repair: Repair,
         probe: EngineProbe,
         read_again: Callable[[], Awaitable[None]],
     ) -> None:
         self._controller = controller
-        self._repairer = repairer
+        self._repair = repair
         self._probe = probe
         self._read_again = read_again
         self._book = HealthBook()
@@ -71,18 +72,14 @@ class HealthManager:
         answers = dict(await asyncio.gather(*(ask(engine) for engine in engines)))
         self._book = after_round(self._book, controller.fleet, answers)
         limit = controller.settings.engine_health_failures
-        for container_id, answered in answers.items():
-            if answered:
-                controller.facts.heard_from(container_id, healthy=True)
-        for engine in engines:
-            if known_unhealthy(self._book, engine, limit):
-                controller.facts.heard_from(engine.id, healthy=False)
-        controller.evaluate()
+        said = {container_id: True for container_id, answered in answers.items() if answered}
+        said |= {engine.id: False for engine in engines if known_unhealthy(self._book, engine, limit)}
+        controller.take(Answers(said))
         self._warn_unproven(engines, answers)
         targets = replaceable(self._book, controller.state, controller.fleet, limit)
         self._book = after_replacing(self._book, targets)
         proven = self._book.proven
-        await asyncio.gather(*(self._repairer.replace_engine(e, trial=e.vpn not in proven) for e in targets))
+        await asyncio.gather(*(self._repair.replace_engine(e, trial=e.vpn not in proven) for e in targets))
         return None
 
     def _warn_unproven(self, engines: list[Engine], answers: dict[str, bool]) -> None:

@@ -7,81 +7,84 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.actions.executor import RETRY_S, OvertakenError
-from exporter.actions.provisioning import Place
+from exporter.actions.calls import RETRY_S, OvertakenError
 from exporter.core import plan
-from exporter.core.dependents import namespace_of
-from exporter.core.model import ContainerState, Orphan
-from exporter.core.plan import ProvisionReason, RemoveReason
+from exporter.core.model import Orphan
+from exporter.core.plan import Outcome, ProvisionReason, RemoveReason
 from exporter.errors import MissingError, RuntimeFailure
+from exporter.fleet.ledger import Change, Entry
+from exporter.fleet.results import Begun, Connected, Dropped, Ended
 
 if TYPE_CHECKING:
-    from exporter.actions.executor import Executor
-    from exporter.actions.provisioning import Provisioner
+    from exporter.actions.calls import Calls
+    from exporter.actions.cleanup import Cleanup
+    from exporter.actions.provisioning import Provisioning
+    from exporter.actions.rehearsal import Rehearsal
     from exporter.core.model import Engine
     from exporter.core.spec import EngineSpec
     from exporter.sources.engines import EngineProbe
 
 
-class Repairer:
+class Repair:
     """Gives engines back what they need to work."""
 
-    def __init__(self, executor: Executor, provisioner: Provisioner, probe: EngineProbe) -> None:
-        self._executor = executor
+    def __init__(
+        self, calls: Calls, cleanup: Cleanup, provisioning: Provisioning, rehearsal: Rehearsal, probe: EngineProbe
+    ) -> None:
+        self._calls = calls
+        self._controller = calls.controller
+        self._cleanup = cleanup
+        self._provisioning = provisioning
+        self._rehearsal = rehearsal
         self._probe = probe
-        self._provisioner = provisioner
-        self._controller = executor.controller
-        self._runtime = executor.runtime
+
+    # --- orphans -----------------------------------------------------------------------------------------------------
 
     async def repair(self) -> float | None:
         """Give orphans their network back; seconds until to try again, None when none is left."""
         controller = self._controller
-        making = {place.name for place in self._provisioner.places}
+        undone = {engine.id for engine in controller.ledger.to_undo(controller.fleet.engines)}
         targets = [
             engine
             for engine in plan.orphans(controller.state, controller.fleet)
-            if engine.name not in making
-            and engine.id not in self._executor.busy
-            and engine.id not in controller.leftovers.containers
+            if engine.id not in undone and not controller.ledger.changing(engine.id, engine.name)
         ]
         if not controller.acting:
             for engine in targets:
-                self._executor.tell_once("repair", engine.id, engine, ProvisionReason.REPAIR)
+                self._rehearsal.provision(engine, ProvisionReason.REPAIR)
             return None
         results = await asyncio.gather(*(self._repair(engine) for engine in targets))
         if targets:
-            await self._executor.read_again()
-        return None if all(results) else RETRY_S
+            await self._calls.read_again()
+        return RETRY_S if Outcome.ERROR in results else None
 
-    async def _repair(self, engine: Engine) -> bool:
-        controller = self._controller
+    async def _repair(self, engine: Engine) -> Outcome:
         if engine.orphan is Orphan.RECREATE:
             return await self._make_anew(engine)
-
-        def guard() -> None:
-            if not controller.acting or not plan.may_repair_on(controller.state, engine.vpn):
-                raise OvertakenError
-
         if await self._works(engine):
-            controller.facts.proven_connected(engine.id)
-            controller.evaluate()
-            return True
-        self._executor.busy.add(engine.id)
+            self._controller.take(Connected(engine.id))
+            return Outcome.OK
+        return await self._restart(engine)
+
+    async def _restart(self, engine: Engine) -> Outcome:
+        controller = self._controller
+        entry = Entry(Change.RESTART, engine.vpn, engine.name, container_id=engine.id)
+        controller.note(Begun(entry))
+        before = self._calls.before_start(engine.vpn)
         grace_s = controller.settings.engine_stop_timeout_s
-        namespace, began = namespace_of(controller.facts.vpn(engine.vpn)), controller.clock.wall().timestamp()
         try:
-            await self._executor.call(guard, lambda: self._runtime.restart(engine.id, grace_s))
+            await self._calls.restart(engine.id, grace_s, lambda: plan.may_repair_on(controller.state, engine.vpn))
         except OvertakenError:
-            return True
+            controller.note(Dropped(entry))
+            return Outcome.UNDONE
         except RuntimeFailure as error:
-            controller.recorder.provisioned(engine.vpn, engine.name, ProvisionReason.REPAIR, "error", str(error))
-            self._executor.after(error)
-            return False
-        finally:
-            self._executor.busy.discard(engine.id)
-        self._executor.note_started(engine.id, engine.vpn, namespace, began)
-        controller.recorder.provisioned(engine.vpn, engine.name, ProvisionReason.REPAIR, "ok")
-        return True
+            controller.note(Ended(entry))
+            controller.recorder.provisioned(engine.vpn, engine.name, ProvisionReason.REPAIR, Outcome.ERROR, str(error))
+            self._calls.failed(error)
+            return Outcome.ERROR
+        controller.note(self._calls.started(entry, engine.id, before))
+        controller.recorder.provisioned(engine.vpn, engine.name, ProvisionReason.REPAIR, Outcome.OK)
+        return Outcome.OK
 
     async def _works(self, engine: Engine) -> bool:
         """Whether an engine that start times make an orphan answers all the same: a restart would cut it off.
@@ -89,67 +92,59 @@ class Repairer:
         Only where no other engine could answer in its place.
         """
         controller = self._controller
-        alone = sum(other.port == engine.port for other in controller.fleet.on(engine.vpn)) == 1
-        if engine.state is not ContainerState.RUNNING or engine.port is None or not alone:
-            return False
-        if engine.orphan is not Orphan.RESTART or controller.facts.surely_orphaned(engine.id):
+        if not plan.may_be_connected(engine, controller.fleet) or controller.facts.surely_orphaned(engine.id):
             return False
         vpn = controller.facts.vpn(engine.vpn)
         return await self._probe(engine, (vpn.address if vpn else None) or engine.vpn)
 
-    async def _make_anew(self, engine: Engine) -> bool:
+    async def _make_anew(self, engine: Engine) -> Outcome:
         """Remove an orphan whose VPN has another id now, and create its twin from its own configuration."""
         controller = self._controller
         try:
-            blueprint = await self._runtime.blueprint(engine.id)
+            blueprint = await self._calls.blueprint(engine.id)
         except MissingError:
-            return True
+            return Outcome.OK
         except RuntimeFailure as error:
-            self._executor.after(error)
-            return False
-        place = Place(engine.vpn, engine.name, engine.port or 0)
-        self._provisioner.places.add(place)
-        gone = await self._executor.remove(
-            engine, RemoveReason.ORPHANED, lambda: plan.may_repair_on(controller.state, engine.vpn)
-        )
-        if not gone or any(known.id == engine.id for known in controller.fleet.engines):
-            self._provisioner.places.discard(place)
-            return gone
+            self._calls.failed(error)
+            return Outcome.ERROR
 
-        def spec(_place: Place) -> EngineSpec:
+        def spec(_entry: Entry) -> EngineSpec:
             vpn = controller.facts.vpn(engine.vpn)
             if vpn is None:
                 raise OvertakenError
             return replace(blueprint, network=vpn.id)
 
-        result, _ = await self._provisioner.create(place, ProvisionReason.REPAIR, spec)
-        return result != "error"
+        gone = await self._cleanup.remove(
+            engine, RemoveReason.ORPHANED, lambda: plan.may_repair_on(controller.state, engine.vpn)
+        )
+        if gone is not Outcome.OK:
+            return gone
+        place = self._provisioning.begin(Entry(Change.CREATE, engine.vpn, engine.name, engine.port))
+        return await self._provisioning.create(place, ProvisionReason.REPAIR, spec)
 
-    async def replace_engine(self, engine: Engine, *, trial: bool) -> bool:
+    # --- engines that fail their health check ------------------------------------------------------------------------
+
+    async def replace_engine(self, engine: Engine, *, trial: bool) -> Outcome:
         """Remove an engine that fails its health check, and create another in its place if one is needed.
 
-        A `trial` always has a successor: it is made to see whether that one answers. False: not done.
+        A `trial` always has a successor: it is made to see whether that one answers.
         """
         controller = self._controller
 
         def wanted() -> bool:
-            healthy = plan.may_create_on(controller.state, engine.vpn)
-            return healthy and plan.health_manager_runs(controller.state)
+            return plan.may_create_on(controller.state, engine.vpn) and plan.health_manager_runs(controller.state)
 
         if not controller.acting:
-            self._executor.tell_once("replace", engine.id, engine, ProvisionReason.REPLACE)
-            return False
-        place = self._provisioner.take_place(engine.vpn, engine) if wanted() else None
+            self._rehearsal.provision(engine, ProvisionReason.REPLACE)
+            return Outcome.UNDONE
+        # The new place is taken before the old one is given up: no fill counts on the gap between the two.
+        place = self._provisioning.take_place(engine.vpn, engine) if wanted() else None
         if place is None:
-            return False
-        # The new place is taken before the old one is given up: nobody fills the gap between the two.
-        gone = await self._executor.remove(engine, RemoveReason.UNHEALTHY, wanted)
-        if not gone or any(known.id == engine.id for known in controller.fleet.engines):
-            self._provisioner.places.discard(place)
-            return False
-        if not trial and not plan.needs_successor(engine, controller.fleet, controller.policy):
-            self._provisioner.places.discard(place)
-            return True
-        spec = partial(self._provisioner.spec, explicit=engine.explicit)
-        result, _ = await self._provisioner.create(place, ProvisionReason.REPLACE, spec)
-        return result != "error"
+            return Outcome.UNDONE
+        gone = await self._cleanup.remove(engine, RemoveReason.UNHEALTHY, wanted)
+        needed = trial or plan.needs_successor(engine, controller.fleet, controller.policy)
+        if gone is not Outcome.OK or not needed:
+            controller.note(Dropped(place))
+            return gone
+        spec = partial(self._provisioning.spec, explicit=engine.explicit)
+        return await self._provisioning.create(place, ProvisionReason.REPLACE, spec)

@@ -29,6 +29,8 @@ class Verdict(StrEnum):
     """What all signals about one VPN say together."""
 
     HEALTHY = "healthy"
+    SUSPECT = "suspect"
+    """Something may be wrong: nothing new is given to its engines, nothing else changes."""
     UNHEALTHY = "unhealthy"
     UNKNOWN = "unknown"
 

@@ -109,10 +109,20 @@ def initial_state(policy: Policy, now: Moment) -> FleetState:
     return FleetState({name: VpnState(Phase.UNKNOWN, now) for name in policy.vpns}, redundant=policy.redundant)
 
 
+def may_declare(state: FleetState, failed: str, carrying: str) -> bool:
+    """Whether one VPN may be declared failed while another carries on."""
+    return (
+        state.redundant
+        and failed != carrying
+        and failed in state.having(Phase.HEALTHY, Phase.STABILIZING, Phase.UNKNOWN)
+        and carrying in state.having(*CARRYING)
+    )
+
+
 def next_phase(vpn: VpnState, judgement: Judgement, policy: Policy, now: Moment) -> VpnState:
     """One VPN's state under a verdict; the same object when nothing changes."""
     deciding = judgement.deciding
-    if judgement.verdict is Verdict.UNKNOWN or deciding is None:
+    if judgement.verdict in {Verdict.UNKNOWN, Verdict.SUSPECT} or deciding is None:
         return vpn
     if judgement.verdict is Verdict.UNHEALTHY:
         if vpn.phase is Phase.FAILED:

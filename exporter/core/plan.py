@@ -40,6 +40,16 @@ class ProvisionReason(StrEnum):
     REQUESTED = "requested"
 
 
+class Outcome(StrEnum):
+    """What came of an action."""
+
+    OK = "ok"
+    UNDONE = "undone"
+    """It was overtaken: it must not be done any more."""
+    ERROR = "error"
+    DRY_RUN = "dry_run"
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
     """So many engines are to be created on a VPN."""
@@ -208,6 +218,33 @@ def free_ports(fleet: Fleet, policy: Policy, vpn: str, taken: Iterable[int]) -> 
     """
     used = {engine.port for engine in fleet.on(vpn)} | set(taken)
     return [port for port in policy.ports.get(vpn, ()) if port not in used]
+
+
+def choose_port(
+    fleet: Fleet, policy: Policy, vpn: str, taken: Iterable[int], instead_of: Engine | None = None
+) -> int | None:
+    """The port for a new engine; where all are taken, that of the engine which is to go for it, None if that is too."""
+    taken = set(taken)
+    ports = free_ports(fleet, policy, vpn, taken)
+    if ports:
+        return ports[0]
+    return instead_of.port if instead_of is not None and instead_of.port not in taken else None
+
+
+def still_needed(
+    state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str, int], vpn: str, reason: ProvisionReason
+) -> bool:
+    """Whether there is room, and need, for one more engine besides those that are `pending`."""
+    if reason in {ProvisionReason.FILL, ProvisionReason.RELIEF}:
+        return any(fill.vpn == vpn for fill in fills(state, fleet, policy, pending))
+    return reason is not ProvisionReason.REQUESTED or fleet.size + sum(pending.values()) < policy.max_replicas
+
+
+def may_be_connected(engine: Engine, fleet: Fleet) -> bool:
+    """Whether an orphan may work all the same, and can be asked: no other engine has its port."""
+    alone = sum(other.port == engine.port for other in fleet.on(engine.vpn)) == 1
+    running = engine.state is ContainerState.RUNNING and engine.port is not None
+    return engine.orphan is Orphan.RESTART and running and alone
 
 
 def _within_ports(policy: Policy, vpn: str, count: int) -> int:

@@ -113,6 +113,10 @@ class Facts:
         """One container as last read."""
         return self._containers.get(container_id)
 
+    def is_gone(self, container_id: str) -> bool:
+        """Whether a container is known to exist no more."""
+        return container_id in self._gone
+
     def vpn(self, name: str) -> Container | None:
         """A VPN's container as last read."""
         return self.fleet().vpns.get(name)
@@ -162,13 +166,13 @@ class Facts:
         self._gone[container_id] = at
         self._drop(container_id)
 
-    def started_elsewhere(self, container_id: str, at: float) -> None:
-        """An event tells that a container was started: its start time and namespace are not known any more.
-
-        The event of a start of our own comes about when that call ends, and tells nothing new.
-        """
-        if self._namespaces.started_elsewhere(container_id, at):
-            self._forget_start(container_id)
+    def started_elsewhere(self, container_id: str) -> None:
+        """An event tells that a container was started by others: its start and namespace are not known any more."""
+        self._namespaces.forget(container_id)
+        known = self._containers.get(container_id)
+        if known is not None:
+            self._containers[container_id] = replace(known, started_at=None)
+        self._touch(container_id)
 
     def started(self, container_id: str, joined: Namespace | None, now: Moment, began: float) -> None:
         """We started a container, by a call made at `began` (Unix seconds); `joined` is the namespace it joined.
@@ -180,12 +184,6 @@ class Facts:
         if known is not None:
             self._containers[container_id] = replace(known, state=ContainerState.RUNNING, started_at=None)
             self._as_of[container_id] = now.mono  # what was asked while it was being started may not show it yet
-        self._touch(container_id)
-
-    def _forget_start(self, container_id: str) -> None:
-        known = self._containers.get(container_id)
-        if known is not None:
-            self._containers[container_id] = replace(known, started_at=None)
         self._touch(container_id)
 
     def heard_from(self, container_id: str, *, healthy: bool) -> None:

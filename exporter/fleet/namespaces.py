@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 CLOCK_SLACK_S = 5.0
 """How far Docker's clock and ours may differ, seconds."""
-OWN_START_ECHO_S = 5.0
-"""How long after a start of our own Docker's event of it may come, seconds."""
 
 FIRST_START_S = 10.0
 """How long after its creation an engine is started, at most, as a rule, seconds."""
@@ -58,7 +56,6 @@ class Namespaces:
         """The namespace that an engine's VPN was known to have when the engine was last inspected."""
         self._present: dict[str, tuple[Namespace, float]] = {}
         """By the names and ids of VPN containers: their namespace, and since when it is known, monotonic seconds."""
-        self._own_starts: dict[str, float] = {}
 
     # --- what was read -----------------------------------------------------------------------------------------------
 
@@ -112,16 +109,6 @@ class Namespaces:
         self._joined.pop(container_id, None)
         if joined is not None:
             self._joined[container_id] = Joined(joined, between=(began, now.wall.timestamp()))
-            self._own_starts = {key: t for key, t in self._own_starts.items() if now.mono - t < OWN_START_ECHO_S}
-            self._own_starts[container_id] = now.mono
-
-    def started_elsewhere(self, container_id: str, mono: float) -> bool:
-        """An event tells of a start; False: it is the echo of one of our own, and tells nothing new."""
-        if mono - self._own_starts.get(container_id, -OWN_START_ECHO_S) < OWN_START_ECHO_S:
-            return False
-        self._joined.pop(container_id, None)
-        self._looked.pop(container_id, None)
-        return True
 
     def guessed(self, container_id: str) -> bool:
         """Whether only times on Docker's clock tell the engine's namespace.
@@ -139,7 +126,7 @@ class Namespaces:
             self._joined[engine.id] = Joined(present[0], engine.started_at)
 
     def forget(self, container_id: str) -> None:
-        """The container is gone."""
+        """The container is gone, or was started by others: what was known of its namespace holds no more."""
         self._joined.pop(container_id, None)
         self._looked.pop(container_id, None)
 

@@ -8,28 +8,48 @@ host the wall clock has to tell.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from exporter.core.alerts import Alert, Incident, Origin
-from exporter.core.model import Mode, Moment, Phase, Policy, Reason, Signal, Source, Verdict
+from exporter.core.model import Mode, Moment, Phase, Policy, Reason
 from exporter.core.phases import Emergency, FleetState, VpnState, initial_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """What is kept: the state, the alerts, the drills by VPN, and the seconds of all emergencies that are over."""
+class Writing:
+    """Turns readings of the monotonic clock into what is written down, at one moment."""
 
-    state: FleetState
-    alerts: Mapping[str, Incident] = field(default_factory=dict)
-    drills: Mapping[str, Signal] = field(default_factory=dict)
-    emergency_s: float = 0.0
+    now: Moment
+
+    def relative(self, mono: float) -> float:
+        """Seconds from now; negative: ago."""
+        return mono - self.now.mono
+
+    def moment(self, at: Moment) -> dict[str, Any]:
+        """A moment as plain JSON values."""
+        return {"in_s": self.relative(at.mono), "wall": at.wall.isoformat()}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Turns what was written down `away_s` seconds ago into readings of the monotonic clock."""
+
+    now: Moment
+    away_s: float
+
+    def mono(self, relative_s: Any) -> float:
+        """The reading that was so many seconds from the moment of writing."""
+        return self.now.mono - self.away_s + number(relative_s)
+
+    def moment(self, saved: Mapping[str, Any]) -> Moment:
+        """A moment that `Writing.moment` wrote."""
+        return Moment(self.mono(saved["in_s"]), aware(saved["wall"]))
 
 
 class Memories(Protocol):
@@ -43,66 +63,48 @@ class Memories(Protocol):
         """Keep the newest document; never blocks."""
 
 
-def to_document(memory: Memory, now: Moment, boot: str) -> dict[str, Any]:
+def to_document(
+    state: FleetState,
+    emergency_s: float,
+    sources: Mapping[str, Callable[[Writing], Any]],
+    now: Moment,
+    boot: str,
+) -> dict[str, Any]:
     """The memory as plain JSON values; `boot` names the run of the monotonic clock."""
-
-    def relative(mono: float) -> float:
-        return mono - now.mono
-
-    def moment(at: Moment) -> dict[str, Any]:
-        return {"in_s": relative(at.mono), "wall": at.wall.isoformat()}
-
-    emergency = memory.state.emergency
+    times = Writing(now)
+    emergency = state.emergency
     return {
         "format": FORMAT,
         "written": {"boot": boot, "mono": now.mono, "wall": now.wall.isoformat()},
         "vpns": {
             name: {
                 "phase": vpn.phase,
-                "since": moment(vpn.since),
+                "since": times.moment(vpn.since),
                 "reason": vpn.reason,
                 "detail": vpn.detail,
-                "deadline": None if vpn.deadline is None else relative(vpn.deadline),
+                "deadline": None if vpn.deadline is None else times.relative(vpn.deadline),
             }
-            for name, vpn in memory.state.vpns.items()
+            for name, vpn in state.vpns.items()
         },
         "emergency": None
         if emergency is None
         else {
-            "entered": moment(emergency.entered),
+            "entered": times.moment(emergency.entered),
             "vpn": emergency.vpn,
             "reason": emergency.reason,
             "relief": emergency.relief,
         },
-        "alerts": [
-            {
-                "fingerprint": incident.alert.fingerprint,
-                "starts_at": incident.alert.starts_at.isoformat(),
-                "vpn": incident.alert.vpn,
-                "name": incident.alert.name,
-                "firing": incident.alert.firing,
-                "origin": incident.alert.origin,
-                "since": moment(incident.since),
-                "heard": relative(incident.heard),
-                "expires": relative(incident.expires),
-            }
-            for incident in memory.alerts.values()
-        ],
-        "drills": [
-            {
-                "vpn": drill.vpn,
-                "detail": drill.detail,
-                "since": moment(drill.since),
-                "expires": None if drill.expires is None else relative(drill.expires),
-            }
-            for drill in memory.drills.values()
-        ],
-        "emergency_s": memory.emergency_s,
+        "emergency_s": emergency_s,
+        **{key: saved for key, remember in sources.items() if (saved := remember(times)) is not None},
     }
 
 
-def from_document(document: Mapping[str, Any], policy: Policy, now: Moment, boot: str) -> Memory:
-    """The memory of an earlier run; VPNs that are configured no longer are dropped, new ones are unknown.
+def from_document(
+    document: Mapping[str, Any], policy: Policy, now: Moment, boot: str
+) -> tuple[FleetState, float, Reading]:
+    """State and seconds of emergencies of an earlier run, and how to read the sources' parts.
+
+    VPNs that are configured no longer are dropped, new ones are unknown.
 
     Raises:
         ValueError: the document is not one that `to_document` made.
@@ -113,22 +115,15 @@ def from_document(document: Mapping[str, Any], policy: Policy, now: Moment, boot
         raise ValueError(f"the remembered state cannot be read: {error!r}") from error
 
 
-def _read(document: Mapping[str, Any], policy: Policy, now: Moment, boot: str) -> Memory:
+def _read(document: Mapping[str, Any], policy: Policy, now: Moment, boot: str) -> tuple[FleetState, float, Reading]:
     if document["format"] != FORMAT:
         raise ValueError(f"the remembered state has format {document['format']!r}, not {FORMAT}")
-
     written = document["written"]
     if written["boot"] == boot:
-        away_s = now.mono - _number(written["mono"])
+        away_s = now.mono - number(written["mono"])
     else:
-        away_s = max(0.0, (now.wall - _aware(written["wall"])).total_seconds())
-
-    def mono(relative_s: float) -> float:
-        return now.mono - away_s + _number(relative_s)
-
-    def moment(saved: Mapping[str, Any]) -> Moment:
-        return Moment(mono(saved["in_s"]), _aware(saved["wall"]))
-
+        away_s = max(0.0, (now.wall - aware(written["wall"])).total_seconds())
+    times = Reading(now, away_s)
     vpns = dict(initial_state(policy, now).vpns)
     for name, item in document["vpns"].items():
         if name not in vpns:
@@ -136,58 +131,38 @@ def _read(document: Mapping[str, Any], policy: Policy, now: Moment, boot: str) -
         phase, reason = Phase(item["phase"]), item["reason"]
         deadline = None
         if phase is Phase.STABILIZING:
-            deadline = min(mono(item["deadline"]), now.mono + policy.stabilization_s)
+            deadline = min(times.mono(item["deadline"]), now.mono + policy.stabilization_s)
         vpns[name] = VpnState(
-            phase, moment(item["since"]), Reason(reason) if reason else None, item["detail"], deadline
+            phase, times.moment(item["since"]), Reason(reason) if reason else None, item["detail"], deadline
         )
     state = FleetState(vpns, redundant=policy.redundant)
-    saved = document["emergency"]
     if state.mode is Mode.EMERGENCY:
-        failed = state.having(Phase.FAILED)[0]
-        if saved is None:
-            cause = state.vpns[failed]
-            emergency = Emergency(now, failed, cause.reason or Reason.DOCKER_UNHEALTHY)
-        else:
-            relief = saved["relief"] if saved["relief"] in vpns else None
-            vpn = saved["vpn"] if saved["vpn"] in vpns else failed
-            emergency = Emergency(moment(saved["entered"]), vpn, Reason(saved["reason"]), relief)
-        state = replace(state, emergency=emergency)
-    alerts = {}
-    for item in document["alerts"]:
-        if item["vpn"] in vpns:
-            alert = Alert(
-                str(item["fingerprint"]),
-                _aware(item["starts_at"]),
-                item["vpn"],
-                str(item["name"]),
-                bool(item["firing"]),
-                Origin(item["origin"]),
-            )
-            incident = Incident(alert, moment(item["since"]), mono(item["heard"]), mono(item["expires"]))
-            alerts[alert.fingerprint] = incident
-    drills = {
-        item["vpn"]: Signal(
-            item["vpn"],
-            Source.OPERATOR,
-            Verdict.UNHEALTHY,
-            Reason.DRILL,
-            str(item["detail"]),
-            moment(item["since"]),
-            mono(item["expires"]),
-        )
-        for item in document["drills"]
-        if item["vpn"] in vpns
-    }
-    return Memory(state, alerts, drills, _number(document["emergency_s"]))
+        state = replace(state, emergency=_emergency(document["emergency"], state, times))
+    return state, number(document["emergency_s"]), times
 
 
-def _number(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"the remembered state has {number} where a number belongs")
-    return number
+def _emergency(saved: Mapping[str, Any] | None, state: FleetState, times: Reading) -> Emergency:
+    failed = state.having(Phase.FAILED)[0]
+    if saved is None:
+        return Emergency(times.now, failed, state.vpns[failed].reason or Reason.DOCKER_UNHEALTHY)
+    relief = saved["relief"] if saved["relief"] in state.vpns else None
+    vpn = saved["vpn"] if saved["vpn"] in state.vpns else failed
+    return Emergency(times.moment(saved["entered"]), vpn, Reason(saved["reason"]), relief)
 
 
-def _aware(text: str) -> datetime:
+def number(value: Any) -> float:
+    """A finite number.
+
+    Raises:
+        ValueError, TypeError: it is none.
+    """
+    found = float(value)
+    if not math.isfinite(found):
+        raise ValueError(f"the remembered state has {found} where a number belongs")
+    return found
+
+
+def aware(text: str) -> datetime:
+    """An aware time from ISO 8601; one without an offset is UTC."""
     parsed = datetime.fromisoformat(text)
     return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)

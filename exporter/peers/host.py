@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from exporter.core.dependents import SIDECAR_LABEL
 from exporter.core.model import ContainerState
+from exporter.core.peers import elder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,13 +31,6 @@ def own_container_id(mountinfo: str) -> str | None:
     """The id of the container that we run in, None when it is none."""
     found = _MOUNTED_FROM.search(mountinfo)
     return found[1] if found else None
-
-
-def elder(me: Container, others: Iterable[Container], vpns: Iterable[str]) -> Container | None:
-    """The Mayday that acts in our place, None when nobody does: the first created that watches one of our VPNs."""
-    rivals = [other for other in others if not other.watches.isdisjoint(vpns)]
-    first = min([me, *rivals], key=lambda container: (container.created_at, container.id))
-    return None if first is me else first
 
 
 class Siblings:

@@ -16,7 +16,7 @@ DETECTION_CREDIBLE_S = 60.0
 """An event older than this by our clock tells of a clock that differs, not of a slow detection."""
 
 
-class Stopwatch:
+class Durations:
     """Starts at phase changes, and stops when the fleet is as it should be."""
 
     def __init__(self, metrics: Metrics, policy: Policy) -> None:

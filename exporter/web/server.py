@@ -27,8 +27,8 @@ from exporter.web.listener import KEEPALIVE_S, Door
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from exporter.actions.executor import Executor
-    from exporter.actions.provisioning import Provisioner
+    from exporter.actions.cleanup import Cleanup
+    from exporter.actions.provisioning import Provisioning
     from exporter.controller import Controller
     from exporter.journal.journal import Journal
     from exporter.settings.settings import Settings
@@ -56,16 +56,16 @@ class WebServer:
         self,
         settings: Settings,
         controller: Controller,
-        executor: Executor,
-        provisioner: Provisioner,
+        cleanup: Cleanup,
+        provisioning: Provisioning,
         metrics: Metrics,
         journal: Journal,
         selection: Selection,
     ) -> None:
         self._settings = settings
         self._controller = controller
-        self._executor = executor
-        self._provisioner = provisioner
+        self._cleanup = cleanup
+        self._provisioning = provisioning
         self._metrics = metrics
         self._journal = journal
         self._selection = selection
@@ -243,13 +243,13 @@ class WebServer:
             raise BadRequestError("vpn is not a text")
         if not isinstance(labels, dict) or len(labels) > LABELS_LIMIT or not all(map(is_text, chain(*labels.items()))):
             raise BadRequestError(f"labels is not an object of at most {LABELS_LIMIT} short texts")
-        place = await self._provisioner.provision_one(vpn, labels)
+        place = await self._provisioning.provision_one(vpn, labels)
         answer = {"container_name": place.name, "vpn_container": place.vpn, "host": place.vpn, "port": place.port}
         return web.json_response(answer, status=201)
 
     async def _remove_engine(self, request: web.Request) -> web.Response:
         require(request, self._settings.api_key, "api", self._metrics)
-        engine = await self._executor.remove_one(request.match_info["ref"])
+        engine = await self._cleanup.remove_one(request.match_info["ref"])
         return web.json_response({"container_id": engine.id, "container_name": engine.name})
 
     async def _start_drill(self, request: web.Request) -> web.Response:

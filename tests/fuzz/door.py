@@ -137,7 +137,7 @@ class Mayday:
     def _settled(self) -> bool:
         fleet = self.app.controller.fleet
         read = sum(engine.created_at > 0 for engine in fleet.engines)
-        return read == 2 and not self.app.provisioner.places and self.app.controller.snapshot.ready
+        return read == 2 and not self.app.controller.ledger.names() and self.app.controller.snapshot.ready
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(30):
@@ -174,11 +174,10 @@ class Mayday:
         told = [r for r in await self.app.journal.query(limit=1000) if r.kind not in {"refusal", "life"}]
         return (
             controller.state,
-            dict(controller._signals.alerts),
-            dict(controller._signals.drills),
+            dict(controller.alerts.book),
+            dict(controller.operator.drills),
             frozenset(controller.fleet.engines),
-            dict(controller.leftovers.containers),
-            frozenset(self.app.provisioner.places),
+            tuple(controller.ledger._entries),
             frozenset((box.id, box.state) for box in self.runtime.host.boxes.values()),
             self.runtime.changes,
             told[0].id if told else None,

@@ -18,13 +18,13 @@ with atheris.instrument_imports(include=["exporter"]):
     from exporter.core.alerts import Alert
     from exporter.core.model import Container, Policy
     from exporter.errors import BadRequestError, ConfigError, RuntimeFailure
-    from exporter.journal.memory import Memory, from_document, to_document
     from exporter.runtime import docker_wire as wire
     from exporter.settings import web_config as webconfig
     from exporter.settings.matchers import all_match, parse_matchers
     from exporter.settings.settings import Settings, from_environment
     from exporter.sources.alertmanager import Ignored, Selection, parse_active, parse_webhook
     from exporter.sources.gluetun import first_port
+    from tests.support.memory import Memory, read, written
 
 from tests.conftest import moment
 
@@ -136,7 +136,7 @@ def memory(data: bytes) -> None:
         document = json.loads(data)
         if not isinstance(document, dict):
             return
-        found = from_document(document, POLICY, NOW, "boot")
+        found = read(document, POLICY, NOW, "boot")
     except (ValueError, RecursionError):
         return
     assert isinstance(found, Memory)
@@ -145,8 +145,8 @@ def memory(data: bytes) -> None:
     times = [incident.expires for incident in found.alerts.values()]
     times += [drill.expires or 0.0 for drill in found.drills.values()]
     assert all(map(math.isfinite, [*deadlines, *times, found.emergency_s]))
-    again = json.loads(json.dumps(to_document(found, NOW, "boot")))
-    from_document(again, POLICY, NOW, "boot")
+    again = json.loads(json.dumps(written(found, POLICY, NOW, "boot")))
+    read(again, POLICY, NOW, "boot")
 
 
 HARNESSES: dict[str, Callable[[bytes], None]] = {

@@ -8,8 +8,8 @@ from typing import Any
 from exporter.core.alerts import Alert, hear
 from exporter.core.model import Phase, Policy, Reason, Signal, Source, Verdict
 from exporter.core.phases import Emergency, FleetState, VpnState
-from exporter.journal.memory import Memory, to_document
 from tests.conftest import START, moment
+from tests.support.memory import Memory, written
 
 
 def _json(value: Any) -> bytes:
@@ -40,7 +40,7 @@ def _memory() -> dict[str, Any]:
     book, _ = hear({}, Alert("f", START, "gluetun_2", "ProbeFailed", firing=True), moment(-9), 3600.0)
     drill = Signal("gluetun", Source.OPERATOR, Verdict.UNHEALTHY, Reason.DRILL, "declared", moment(-1), moment(30).mono)
     assert set(state.vpns) == set(policy.vpns)
-    return to_document(Memory(state, book, {"gluetun": drill}, 12.5), moment(0), "boot")
+    return written(Memory(state, book, {"gluetun": drill}, 12.5), policy, moment(0), "boot")
 
 
 _LISTED = {

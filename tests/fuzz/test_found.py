@@ -11,13 +11,13 @@ from yarl import URL
 
 from exporter.core.model import Policy
 from exporter.errors import BadRequestError
-from exporter.journal.memory import from_document
 from exporter.settings.environment import Secret
 from exporter.sources.alertmanager import Selection, parse_active, parse_webhook
 from exporter.telemetry.logs import TextFormatter
 from tests.conftest import moment
 from tests.fuzz.door import GUARDS, PAGES, Mayday, Stage
 from tests.fuzz.seeds import SEEDS
+from tests.support.memory import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ def test_a_remembered_time_that_is_none_is_refused(field: str, number: str) -> N
     broken = head + found + number + tail.lstrip("-0123456789.e")
     policy = Policy(("gluetun", "gluetun_2"))
     with pytest.raises(ValueError, match="where a number belongs"):
-        from_document(json.loads(broken), policy, moment(0), "boot")
+        read(json.loads(broken), policy, moment(0), "boot")
 
 
 def test_what_was_sent_begins_no_line_in_the_log() -> None:
@@ -149,7 +149,7 @@ def test_all_alerts_of_a_message_are_one_step(stage: Stage) -> None:
         alerts = [message()["alerts"][0] | {"fingerprint": str(number)} for number in range(200)]
         url = URL(f"http://127.0.0.1:{mayday.address[1]}/webhook/alertmanager")
         answer = await mayday.call_url("POST", url, data=json.dumps(message(alerts=alerts)).encode(), headers=GUARDS)
-        heard.append(len(controller._signals.alerts))
+        heard.append(len(controller.alerts.book))
         return answer
 
     assert call(stage, "GET", "/").status == 200

@@ -388,10 +388,10 @@ class Fate:
         if app is None or door is None:
             return
         method, path, body = self.rng.choice(RUBBISH)
-        book = app.controller._signals
-        before = app.controller.state, book.alerts, dict(book.drills), self.oracle.changes
+        alerts, operator = app.controller.alerts, app.controller.operator
+        before = app.controller.state, alerts.book, dict(operator.drills), self.oracle.changes
         status, answer = await door.call(method, path, body)
-        after = app.controller.state, book.alerts, dict(book.drills), self.oracle.changes
+        after = app.controller.state, alerts.book, dict(operator.drills), self.oracle.changes
         self._did("input: refused", f"{method} {path} {body!r}: {status} {answer}")
         self.oracle.require(
             400 <= status < 500 or status == 503, f"{method} {path} was answered {status} (invariant 9)"

@@ -112,7 +112,7 @@ class Door:
 
     def __init__(self, app: App) -> None:
         server = WebServer(
-            app.settings, app.controller, app.executor, app.provisioner, app.metrics, app.journal, app.selection
+            app.settings, app.controller, app.cleanup, app.provisioning, app.metrics, app.journal, app.selection
         )
         self._application = server.application()
         self._application.freeze()

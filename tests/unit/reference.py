@@ -30,7 +30,10 @@ class Vpn:
     deadline: float = 0.0
     container: str = "missing"
     """`missing`, another word of `DOWN`, or, when it runs, its health: none, starting, healthy, unhealthy."""
-    seen_healthy: bool = False
+    start: int = 0
+    """Number of its newest start."""
+    healthy_start: int | None = None
+    """Number of the start under which it was last seen healthy in this life of Mayday, None: it never was."""
     starting_since: float | None = None
     probe: float | None = None
     """Number of the newest health probe, None: nobody tells."""
@@ -98,7 +101,7 @@ class Reference:
             return "unknown"
         if vpn.container != "starting":
             return vpn.container
-        if vpn.seen_healthy:
+        if vpn.healthy_start not in {None, vpn.start}:
             return "unhealthy"
         waited = now - (now if vpn.starting_since is None else vpn.starting_since)
         return "unhealthy" if waited >= self.start_timeout else "unknown"
@@ -109,7 +112,8 @@ class Reference:
             if vpn.container in DOWN:
                 vpn.starting_since = vpn.probe_seen = None
                 continue
-            vpn.seen_healthy = vpn.seen_healthy or vpn.container in {"none", "healthy"}
+            if vpn.container in {"none", "healthy"}:
+                vpn.healthy_start = vpn.start
             if vpn.container != "starting":
                 vpn.starting_since = None
             elif vpn.starting_since is None:

@@ -59,9 +59,27 @@ def vpn(**changes: Any) -> Container:
         pytest.param(vpn(health=ContainerHealth.STARTING), Sighting(), None, id="starting for the first time"),
         pytest.param(
             vpn(health=ContainerHealth.STARTING),
-            Sighting(seen_healthy=True),
+            Sighting(healthy_run=("v1", 90.0)),
             Reason.DOCKER_STARTING,
-            id="starting again",
+            id="starting anew",
+        ),
+        pytest.param(
+            vpn(health=ContainerHealth.STARTING),
+            Sighting(healthy_run=("v0", None)),
+            Reason.DOCKER_STARTING,
+            id="recreated",
+        ),
+        pytest.param(
+            vpn(health=ContainerHealth.STARTING),
+            Sighting(healthy_run=("v1", 100.0)),
+            None,
+            id="starting with an unchanged start: the daemon came back",
+        ),
+        pytest.param(
+            vpn(health=ContainerHealth.STARTING, started_at=None),
+            Sighting(healthy_run=("v1", 100.0)),
+            None,
+            id="starting with an unknown start",
         ),
         pytest.param(
             vpn(health=ContainerHealth.STARTING),

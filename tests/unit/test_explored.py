@@ -29,8 +29,8 @@ from exporter.core.model import (
 )
 from exporter.core.phases import FleetState, ModeChange, PhaseChange, initial_state, step
 from exporter.core.verdict import Judgement, combine
-from exporter.journal.memory import Memory, from_document, to_document
 from tests.conftest import moment
+from tests.support.memory import Memory, read, written
 from tests.unit import reference
 
 if TYPE_CHECKING:
@@ -190,10 +190,10 @@ def check_emergency(before: FleetState, after: FleetState, now: Moment) -> None:
 
 def check_restart(state: FleetState, policy: Policy, now: Moment) -> None:
     """Invariant 7: killed and started again at this instant it is the same, and after a while only time has passed."""
-    text = json.dumps(to_document(Memory(state), now, "boot"))
-    assert from_document(json.loads(text), policy, now, "boot").state == state
+    text = json.dumps(written(Memory(state), policy, now, "boot"))
+    assert read(json.loads(text), policy, now, "boot").state == state
     later = replace(now, mono=now.mono + 1)
-    found = from_document(json.loads(text), policy, later, "boot").state
+    found = read(json.loads(text), policy, later, "boot").state
     assert found == state, "its moments are absolute on the monotonic clock, so being away changes none"
 
 

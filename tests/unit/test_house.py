@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.controller import Work
 from exporter.telemetry.metrics import Metrics
+from exporter.work import Work
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "exporter").rglob("*.py"))

@@ -8,8 +8,9 @@ import pytest
 
 from exporter.core.dependents import SIDECAR_LABEL
 from exporter.core.model import Container, ContainerState
+from exporter.core.peers import elder
 from exporter.errors import RefusedError
-from exporter.peers.host import elder, own_container_id
+from exporter.peers.host import own_container_id
 from exporter.runtime.docker_wire import inspected
 from tests.simulation.virtual_time import VirtualClock, run_virtual
 from tests.test_emergency_mode import Sidecar
@@ -91,7 +92,7 @@ def test_the_second_holds_and_takes_over() -> None:
             controller = sidecar.app.controller
             assert "another Mayday, in the container 'mayday'" in " ".join(controller.snapshot.problems)
             with pytest.raises(RefusedError):
-                await sidecar.app.provisioner.provision_one(None, {})
+                await sidecar.app.provisioning.provision_one(None, {})
             host.kill("gluetun_2")
             await asyncio.sleep(1)
             assert controller.is_emergency_mode(), "it goes on watching"

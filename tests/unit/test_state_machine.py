@@ -39,8 +39,8 @@ from exporter.core.model import (
 )
 from exporter.core.phases import ModeChange, PhaseChange, initial_state, step
 from exporter.core.verdict import Judgement, Sighting, combine, docker_signal, observe
-from exporter.journal.memory import Memory, from_document, to_document
 from tests.conftest import moment
+from tests.support.memory import Memory, read, written
 from tests.unit import reference
 
 EXPIRY_S = 3600.0
@@ -125,9 +125,12 @@ class CoreAgainstModel(RuleBasedStateMachine):
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
-    def _show(self, name: str, word: str) -> None:
+    def _show(self, name: str, word: str, *, anew: bool = False) -> None:
         running = word in HEALTHS
         self.numbers += 1
+        vpn = self.model.vpns[name]
+        if running and (anew or vpn.container in reference.DOWN):
+            vpn.start = self.numbers
         self.containers[name] = (
             None
             if word == "missing"
@@ -136,17 +139,18 @@ class CoreAgainstModel(RuleBasedStateMachine):
                 name,
                 ContainerState.RUNNING if running else STATES[word],
                 ContainerHealth(word) if running else ContainerHealth.HEALTHY,
+                started_at=float(vpn.start),
                 probed_at=float(self.numbers) if running and self.probed and word != "none" else None,
                 probe_period_s=PROBE_S if self.probed else None,
             )
         )
-        vpn = self.model.vpns[name]
         vpn.container = word
         vpn.probe = self.numbers if running and self.probed and word != "none" else None
 
-    @rule(place=PLACE, word=st.sampled_from(sorted(reference.DOWN)) | st.sampled_from(HEALTHS))
-    def docker_shows(self, place: int, word: str) -> None:
-        self._show(self.name(place), word)
+    @rule(place=PLACE, word=st.sampled_from(sorted(reference.DOWN)) | st.sampled_from(HEALTHS), anew=st.booleans())
+    def docker_shows(self, place: int, word: str, *, anew: bool) -> None:
+        """A running container may have been started anew between two looks, or its daemon has reset its health."""
+        self._show(self.name(place), word, anew=anew)
         self.look()
 
     @rule(word=st.sampled_from(["exited", "unhealthy", "starting"]))
@@ -224,19 +228,18 @@ class CoreAgainstModel(RuleBasedStateMachine):
     def mayday_is_killed_and_started_again(self, away: float, *, reboot: bool, kept: bool) -> None:
         """Invariant 7. What was under way is gone, or stands there and was never started."""
         memory = Memory(self.state, self.book, self.drills, 0.0)
-        text = json.dumps(to_document(memory, self.now, f"boot {self.boots}"))
+        text = json.dumps(written(memory, self.policy, self.now, f"boot {self.boots}"))
         self.passed += away
         self.boots += reboot
-        found = from_document(json.loads(text), self.policy, self.now, f"boot {self.boots}")
+        found = read(json.loads(text), self.policy, self.now, f"boot {self.boots}")
         self.state, self.book, self.drills = found.state, found.alerts, dict(found.drills)
         for vpn, port, explicit, _ in self.pending if kept else ():
             self._add(vpn, port, explicit=explicit, state=ContainerState.CREATED, orphan=Orphan.NEVER_STARTED)
         self.pending.clear()
-        for name, judged in self.state.vpns.items():
-            known = judged.phase is not Phase.UNKNOWN
-            self.sightings[name] = Sighting(seen_healthy=known)
+        for name in self.state.vpns:
+            self.sightings[name] = Sighting()
             of_model = self.model.vpns[name]
-            of_model.seen_healthy, of_model.starting_since, of_model.probe_seen = known, None, None
+            of_model.healthy_start, of_model.starting_since, of_model.probe_seen = None, None, None
         self.look()
 
     # --- what Mayday does --------------------------------------------------------------------------------------------

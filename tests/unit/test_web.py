@@ -82,7 +82,7 @@ async def client(settings_of: SettingsOf) -> AsyncIterator[Client]:
     )
     async with running(chosen) as client:
         app = client.app
-        await client.until(lambda: len(app.controller.fleet.engines) == 10 and not app.provisioner.places)
+        await client.until(lambda: len(app.controller.fleet.engines) == 10 and not app.controller.ledger.names())
         yield client
 
 

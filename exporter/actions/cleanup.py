@@ -1,0 +1,119 @@
+"""Removes engines: ghosts of failed VPNs, creations that were overtaken, and what an operator asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from exporter.actions.calls import RETRY_S, OvertakenError
+from exporter.core import plan
+from exporter.core.plan import Outcome, RemoveReason
+from exporter.errors import BadRequestError, ConflictError, MissingError, RefusedError, RuntimeFailure
+from exporter.fleet.ledger import Change, Entry
+from exporter.fleet.results import Begun, Dropped, Ended, Removed
+from exporter.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.actions.calls import Calls
+    from exporter.actions.rehearsal import Rehearsal
+    from exporter.core.model import Engine
+
+
+class Cleanup:
+    """Stops and removes engines, each at most once at a time."""
+
+    def __init__(self, calls: Calls, rehearsal: Rehearsal) -> None:
+        self._calls = calls
+        self._controller = calls.controller
+        self._rehearsal = rehearsal
+
+    async def clean_up(self, vpn: str) -> float | None:
+        """Remove the ghosts on a failed VPN, and creations that were overtaken; seconds until to try again, or None."""
+        controller = self._controller
+        targets = plan.ghosts(controller.state, controller.fleet, vpn)
+        overtaken = [] if targets else controller.ledger.to_undo(controller.fleet.on(vpn))
+        if not targets and not overtaken:
+            return None
+        if not controller.acting:
+            for engine in targets:
+                self._rehearsal.remove(engine, RemoveReason.VPN_FAILED)
+            return None
+        results = await asyncio.gather(
+            *(
+                self.remove(e, RemoveReason.VPN_FAILED, lambda: plan.must_evacuate(controller.state, vpn))
+                for e in targets
+            ),
+            *(self.undo(e.id, e.name, e.vpn, grace_s=controller.settings.engine_stop_timeout_s) for e in overtaken),
+        )
+        # Docker has the last word on whether they are gone.
+        await self._calls.read_again()
+        controller.request(Work.PROVISION, None, 0)
+        return RETRY_S if Outcome.ERROR in results else None
+
+    async def remove(self, engine: Engine, reason: RemoveReason, wanted: Callable[[], bool]) -> Outcome:
+        """Stop and remove one engine as long as that is wanted."""
+        grace_s = self._controller.settings.engine_stop_timeout_s
+        return await self._remove(engine.id, engine.name, engine.vpn, reason, wanted, grace_s)
+
+    async def undo(self, container_id: str, name: str, vpn: str, *, grace_s: int = 0) -> Outcome:
+        """Remove what a creation made and should not have."""
+        return await self._remove(container_id, name, vpn, RemoveReason.OVERTAKEN, lambda: True, grace_s)
+
+    async def _remove(
+        self, container_id: str, name: str, vpn: str, reason: RemoveReason, wanted: Callable[[], bool], grace_s: int
+    ) -> Outcome:
+        controller = self._controller
+        if controller.facts.is_gone(container_id):
+            return Outcome.OK
+        if controller.ledger.changing(container_id, name):
+            return Outcome.ERROR
+        entry = Entry(Change.REMOVE, vpn, name, container_id=container_id)
+        controller.note(Begun(entry))
+        try:
+            if grace_s:
+                await self._calls.stop(container_id, grace_s, wanted)
+            async with self._calls.queue:
+                await self._calls.remove(container_id, wanted)
+        except OvertakenError:
+            controller.note(Dropped(entry))
+            return Outcome.UNDONE
+        except MissingError:
+            pass
+        except ConflictError:
+            # Its removal is in progress elsewhere; the next pass sees whether it has ended.
+            controller.note(Ended(entry))
+            return Outcome.ERROR
+        except RuntimeFailure as error:
+            controller.note(Ended(entry))
+            controller.recorder.removed(vpn, name, reason, Outcome.ERROR, str(error))
+            self._calls.failed(error)
+            return Outcome.ERROR
+        told = controller.facts.is_gone(container_id)  # by its event, on which everything was decided anew
+        controller.note(Removed(entry, container_id))
+        controller.recorder.removed(vpn, name, reason, Outcome.OK)
+        if not told:
+            controller.evaluate()
+        return Outcome.OK
+
+    async def remove_one(self, ref: str) -> Engine:
+        """Remove the engine with this id, unambiguous id prefix, or name, because an operator asked for it.
+
+        Raises:
+            BadRequestError: no engine, or several, have it.
+            RefusedError: it cannot be removed now.
+        """
+        self._calls.require_acting()
+        engines = self._controller.fleet.engines
+        found = [e for e in engines if ref in {e.id, e.name}] or [e for e in engines if e.id.startswith(ref)]
+        if len(found) != 1:
+            number = f"{len(found)} engines have" if found else "no engine has"
+            raise BadRequestError(f"{number} the id or name '{ref[:80]}'")
+        outcome = await self.remove(found[0], RemoveReason.REQUESTED, lambda: True)
+        # Docker may have been lost between the stop and the removal, and then nothing more was done.
+        if outcome is not Outcome.OK or any(known.id == found[0].id for known in self._controller.fleet.engines):
+            raise RefusedError(
+                f"engine '{found[0].name}' could not be removed; see /history", code="failed", retry_after_s=5
+            )
+        return found[0]

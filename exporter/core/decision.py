@@ -1,0 +1,80 @@
+"""One decision: from the signals and one fleet value to the next state, and to the work that follows from it.
+
+Verdicts, phases, relief and work are all made from the same frozen fleet, so that they agree with each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.core import plan
+from exporter.core.model import Phase
+from exporter.core.phases import ModeChange, step
+from exporter.core.verdict import combine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from exporter.core.model import Fleet, Moment, Policy, Signal
+    from exporter.core.phases import FleetState, PhaseChange
+    from exporter.core.verdict import Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What follows from one look at everything."""
+
+    judgements: Mapping[str, Judgement]
+    state: FleetState
+    changes: tuple[PhaseChange | ModeChange, ...]
+    """Phases first, then the mode."""
+    evacuate: tuple[str, ...]
+    """VPNs whose engines are to be removed now."""
+    repair: bool
+    """Whether there are orphans to repair."""
+    provision: bool
+    """Whether automatic provisioning has to look at the fleet at once."""
+    look_again_at: float | None
+    """When time alone changes the decision, monotonic seconds."""
+
+
+def judge(vpns: Iterable[str], signals: Iterable[Signal], now: Moment) -> dict[str, Judgement]:
+    """The verdict on every VPN."""
+    by_vpn: dict[str, list[Signal]] = {vpn: [] for vpn in vpns}
+    for signal in signals:
+        by_vpn[signal.vpn].append(signal)
+    return {vpn: combine(about, now) for vpn, about in by_vpn.items()}
+
+
+def decide(
+    before: FleetState,
+    fleet: Fleet,
+    signals: Iterable[Signal],
+    policy: Policy,
+    now: Moment,
+    signals_change_at: float | None = None,
+) -> Decision:
+    """The decision at this moment; `signals_change_at` is when the signals change by time alone."""
+    judgements = judge(before.vpns, signals, now)
+    state, changes = step(before, judgements, policy, now)
+    state = plan.with_relief(state, fleet)
+    relief_new = state.relief not in {None, before.relief}
+    # A stabilization of no time at all is over by now, and was not looked at yet.
+    new = {change.vpn for change in changes}
+    ends = [
+        vpn.deadline
+        for name, vpn in state.vpns.items()
+        if vpn.deadline is not None and (vpn.deadline > now.mono or name in new)
+    ]
+    if signals_change_at is not None:
+        ends.append(signals_change_at)
+    return Decision(
+        judgements,
+        state,
+        changes,
+        evacuate=tuple(plan.haunted(state, fleet)),
+        repair=bool(plan.orphans(state, fleet)),
+        provision=relief_new or any(isinstance(c, ModeChange) or c.after is Phase.HEALTHY for c in changes),
+        look_again_at=min(ends, default=None),
+    )

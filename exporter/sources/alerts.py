@@ -1,0 +1,88 @@
+"""The alerts that name a VPN, from webhooks and from Alertmanager's API, as signals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from exporter.core import alerts
+from exporter.core.alerts import Alert, Incident, Origin
+from exporter.journal.memory import aware
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from exporter.core.model import Moment, Signal
+    from exporter.journal.memory import Reading, Writing
+
+
+class AlertSource:
+    """The book of incidents."""
+
+    key = "alerts"
+
+    def __init__(self, vpns: Iterable[str], expiry_s: float) -> None:
+        self._vpns = tuple(vpns)
+        self._expiry_s = expiry_s
+        self.book: Mapping[str, Incident] = {}
+
+    def hear(self, alert: Alert, now: Moment) -> alerts.Heard:
+        """Take an alert that came by webhook."""
+        self.book, heard = alerts.hear(self.book, alert, now, self._expiry_s)
+        return heard
+
+    def synchronise(self, active: Iterable[Alert], asked_at: float, now: Moment) -> list[Alert]:
+        """Take Alertmanager's list of active alerts; the alerts that began or ended for us by that."""
+        before = self.book
+        self.book = alerts.synchronise(before, active, asked_at, now, self._expiry_s)
+        return [
+            incident.alert
+            for key, incident in self.book.items()
+            if incident.alert != (before[key].alert if key in before else replace(incident.alert, firing=False))
+        ]
+
+    def signals(self, now: Moment) -> list[Signal]:
+        """The firing alerts."""
+        self.book = alerts.prune(self.book, now)
+        return [signal for vpn in self._vpns for signal in alerts.alert_signals(self.book, vpn)] if self.book else []
+
+    def next_change(self, now: Moment) -> float | None:
+        """When the next firing alert expires."""
+        ends = [incident.expires for incident in self.book.values() if incident.alert.firing]
+        return min((end for end in ends if end > now.mono), default=None)
+
+    def remember(self, times: Writing) -> Any:
+        """The incidents, ended ones included: a late copy must not begin them again."""
+        return [
+            {
+                "fingerprint": incident.alert.fingerprint,
+                "starts_at": incident.alert.starts_at.isoformat(),
+                "vpn": incident.alert.vpn,
+                "name": incident.alert.name,
+                "firing": incident.alert.firing,
+                "origin": incident.alert.origin,
+                "since": times.moment(incident.since),
+                "heard": times.relative(incident.heard),
+                "expires": times.relative(incident.expires),
+            }
+            for incident in self.book.values()
+        ]
+
+    def restore(self, saved: Any, times: Reading) -> None:
+        """Go on with the incidents of an earlier run, as far as their VPNs are configured."""
+        book = {}
+        for item in saved:
+            if item["vpn"] in self._vpns:
+                alert = Alert(
+                    str(item["fingerprint"]),
+                    aware(item["starts_at"]),
+                    item["vpn"],
+                    str(item["name"]),
+                    bool(item["firing"]),
+                    Origin(item["origin"]),
+                )
+                incident = Incident(
+                    alert, times.moment(item["since"]), times.mono(item["heard"]), times.mono(item["expires"])
+                )
+                book[alert.fingerprint] = incident
+        self.book = book

@@ -1,0 +1,62 @@
+"""What Docker shows of the VPN containers, as signals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from exporter.core.verdict import Sighting, docker_signal, observe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from exporter.core.model import Container, Moment, Signal
+    from exporter.journal.memory import Reading, Writing
+
+
+class DockerSource:
+    """One sighting of each VPN container, renewed by every reading."""
+
+    key = "docker"
+
+    def __init__(self, vpns: Iterable[str], start_timeout_s: float) -> None:
+        self._start_timeout_s = start_timeout_s
+        self._containers: dict[str, Container | None] = {}
+        self._sightings = dict.fromkeys(vpns, Sighting())
+        self._said: dict[str, Signal] = {}
+
+    def read(self, vpns: Mapping[str, Container | None], now: Moment) -> None:
+        """Take these VPN containers as they were read just now; None: there is no such container."""
+        for name, container in vpns.items():
+            self._containers[name] = container
+            self._sightings[name] = observe(self._sightings[name], container, now)
+
+    def signals(self, now: Moment) -> list[Signal]:
+        """One signal at most for each VPN that was read."""
+        said = {}
+        for name, container in self._containers.items():
+            signal = docker_signal(name, container, self._sightings[name], self._start_timeout_s, now)
+            if signal is None:
+                continue
+            known = self._said.get(name)
+            if known is not None and (known.verdict, known.reason) == (signal.verdict, signal.reason):
+                signal = replace(signal, since=known.since)
+            said[name] = signal
+        self._said = said
+        return list(said.values())
+
+    def next_change(self, now: Moment) -> float | None:
+        """When a VPN that is starting has had its time."""
+        ends = [
+            sighting.starting_since + self._start_timeout_s
+            for sighting in self._sightings.values()
+            if sighting.starting_since is not None
+        ]
+        return min((end for end in ends if end > now.mono), default=None)
+
+    def remember(self, _times: Writing) -> Any:
+        """Nothing: what Docker shows is read anew."""
+        return None
+
+    def restore(self, saved: Any, times: Reading) -> None:
+        """Nothing was remembered."""
