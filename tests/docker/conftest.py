@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.runtime.docker import DockerRuntime
-from tests.docker.lab import Lab, PrivateDockerd
 from tests.docker.runtimes import GENEROUS_S
-from tests.docker.sidecar import Sidecar
+from tests.support.lab import Lab, PrivateDockerd
+from tests.support.lab_sidecar import Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

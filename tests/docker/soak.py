@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 import requests
 from docker.errors import DockerException
 
-from tests.docker.lab import Lab, PrivateDockerd, wait_for
 from tests.docker.proxy import CUT, DELAY, ERROR, LOST, NOT_OURS, PASS, Deed, Proxy
-from tests.docker.sidecar import Sidecar
+from tests.support.lab import Lab, PrivateDockerd, wait_for
+from tests.support.lab_sidecar import Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["exporter"]):
     from exporter.sources.alertmanager import Ignored, Selection, parse_active, parse_webhook
     from exporter.sources.gluetun import first_port
 
-from tests.conftest import moment
+from tests.support.moments import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from exporter.core.alerts import Alert, hear
 from exporter.core.model import Phase, Policy, Reason, Signal, Source, Verdict
 from exporter.core.phases import Emergency, FleetState, VpnState
 from exporter.journal.memory import Memory, to_document
-from tests.conftest import START, moment
+from tests.support.moments import START, moment
 
 
 def _json(value: Any) -> bytes:

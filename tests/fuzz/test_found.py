@@ -15,9 +15,9 @@ from exporter.journal.memory import from_document
 from exporter.settings.environment import Secret
 from exporter.sources.alertmanager import Selection, parse_active, parse_webhook
 from exporter.telemetry.logs import TextFormatter
-from tests.conftest import moment
 from tests.fuzz.door import GUARDS, PAGES, Mayday, Stage
 from tests.fuzz.seeds import SEEDS
+from tests.support.moments import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

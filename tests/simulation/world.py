@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from exporter.settings.settings import Settings
     from tests.simulation.books import Ear
-    from tests.simulation.virtual_time import VirtualClock
+    from tests.support.virtual_time import VirtualClock
 
 STABILIZATION_S = 120.0
 ALERT_EXPIRY_S = 1200.0

@@ -12,8 +12,8 @@ from tests.stack.stack import TOKEN, Neighbours
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.docker.lab import Lab
-    from tests.docker.sidecar import Sidecar
+    from tests.support.lab import Lab
+    from tests.support.lab_sidecar import Sidecar
 
 
 async def test_a_dead_vpn_container_is_told_to_the_operator(

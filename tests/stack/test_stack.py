@@ -10,9 +10,9 @@ import aiohttp
 
 from exporter.core.model import Phase
 from grafana.build import FOLDER
-from tests.rules.dashboards import queries
 from tests.stack.programs import until
 from tests.stack.stack import TOKEN, Stack
+from tests.support.dashboards import queries
 
 if TYPE_CHECKING:
     from pathlib import Path

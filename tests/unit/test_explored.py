@@ -30,7 +30,7 @@ from exporter.core.model import (
 from exporter.core.phases import FleetState, ModeChange, PhaseChange, initial_state, step
 from exporter.core.verdict import Judgement, combine
 from exporter.journal.memory import Memory, from_document, to_document
-from tests.conftest import moment
+from tests.support.moments import moment
 from tests.unit import reference
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from exporter.core.model import Engine
     from exporter.settings.settings import Settings
-    from tests.conftest import SettingsOf
+    from tests.support.settings import SettingsOf
 
 SELECTION = Selection(("gluetun", "gluetun_2"))
 

@@ -11,7 +11,7 @@ from tests.unit.test_web import Client, running
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.conftest import SettingsOf
+    from tests.support.settings import SettingsOf
 
 DRILL = {"vpn": "gluetun_2", "duration_seconds": 60}
 CALLS = [("POST", "/control/drill"), ("POST", "/engines"), ("DELETE", "/engines/x"), ("POST", "/webhook/alertmanager")]

@@ -35,7 +35,7 @@ from exporter.web.guard import Bucket
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.conftest import SettingsOf
+    from tests.support.settings import SettingsOf
 
 PASSWORD = "swordfish"
 HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()

@@ -13,8 +13,8 @@ from exporter.core.spec import EngineSpec
 from exporter.runtime.simulated import Faults
 from tests.simulation.alertmanager import message
 from tests.simulation.network import SECRET, Door
-from tests.simulation.virtual_time import VirtualClock, run_virtual
-from tests.test_emergency_mode import Sidecar, play
+from tests.support.sidecar import Sidecar, play
+from tests.support.virtual_time import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
     from exporter.runtime.simulated_host import Box

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from exporter.runtime.simulated import Effect
     from exporter.settings.settings import Settings
 
-LABELS = {"orchestrator.managed": "acestream"}
-
-
 def settings_for(vpns: int, engines: int, **environment: str) -> Settings:
     """Settings of a fleet with so many VPNs and MIN_REPLICAS; every VPN publishes as many ports as it may need."""
     names = ["gluetun", *(f"gluetun_{number}" for number in range(2, vpns + 1))]
