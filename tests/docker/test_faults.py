@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.docker.conftest import daemon_number
 from tests.docker.proxy import CUT, DELAY, ERROR, LOST, NOT_OURS, PASS, Deed, Proxy
 from tests.support.lab import IMAGE, Lab, PrivateDockerd, wait_for
+from tests.support.lab_fixtures import daemon_number
 from tests.support.lab_sidecar import Sidecar
 
 if TYPE_CHECKING:

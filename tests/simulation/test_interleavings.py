@@ -11,8 +11,8 @@ import pytest
 from exporter.core.model import ContainerState, Mode, Phase
 from exporter.core.spec import EngineSpec
 from exporter.runtime.simulated import Faults
-from tests.simulation.alertmanager import message
 from tests.simulation.network import SECRET, Door
+from tests.support.alerts import message, wire_alert
 from tests.support.sidecar import Sidecar, play
 from tests.support.virtual_time import VirtualClock, run_virtual
 
@@ -300,8 +300,8 @@ def test_one_bad_alert_spoils_the_message(spoilt: dict[str, Any]) -> None:
     """A message is used whole or not at all: the good alert in front of a bad one changes nothing."""
 
     async def scenario(s: Sidecar) -> None:
-        alert = {"status": "firing", "labels": {"alertname": "A", "vpn": "gluetun"}, "startsAt": "2025-11-07T22:00:00Z"}
-        status, answer = await Door(s.app).call("POST", "/webhook/alertmanager", message([alert, {**alert, **spoilt}]))
+        alert = wire_alert(starts_at="2025-11-07T22:00:00Z")
+        status, answer = await Door(s.app).call("POST", "/webhook/alertmanager", message(alert, {**alert, **spoilt}))
         assert (status, list(answer)) == (400, ["error"])
         assert s.app.controller.state.mode is Mode.NORMAL
         assert not s.app.controller._signals.alerts

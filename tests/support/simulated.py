@@ -38,9 +38,7 @@ def populate(host: SimulatedHost, settings: Settings, engines: int) -> None:
         host.add_engine(vpn, port, f"acestream-{number + 1}", LABELS)
 
 
-def mayday_on(
-    host: SimulatedHost, settings: Settings, runtime: SimulatedRuntime | None = None, **options: Any
-) -> App:
+def mayday_on(host: SimulatedHost, settings: Settings, runtime: SimulatedRuntime | None = None, **options: Any) -> App:
     """A Mayday whose probes ask the host; `runtime` where one with a life of its own is needed, `options` are App's."""
 
     async def probe(engine: Engine, _address: str, /) -> bool:
