@@ -4,9 +4,10 @@ PORT ?= 8000
 SEEDS ?= 200
 RUNS ?= 1000000
 MINUTES ?= 60
+T ?= tests/unit/test_core.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test lint types unit fuzz simulate test-docker mutants soak bench stack test-stack test-browser format lock clean
+.PHONY: help setup setup-test demo test test-one lint types unit fuzz simulate test-docker mutants soak bench stack test-stack test-browser format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -29,8 +30,11 @@ lint: setup-test ## format, lint, layers
 types: setup-test ## strict types
 	@scripts/test.sh types
 
-unit: setup-test ## unit tests
+unit: setup-test ## the inner loop: unit tests, and scenarios on a simulated fleet in virtual time
 	@scripts/test.sh unit
+
+test-one: ## one file or test, at once: T=tests/unit/test_core.py, or T="tests/unit -k limit"
+	@.venv/bin/python -m pytest -q $(T)
 
 fuzz: setup-test ## fuzz every input with RUNS inputs for each parser
 	@FUZZ_RUNS=$(RUNS) scripts/test.sh fuzz

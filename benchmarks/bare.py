@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import docker
 
-from tests.docker.lab import IMAGE
+from tests.support.lab import IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tests.docker.lab import Lab
+    from tests.support.lab import Lab
 
 
 class Bare:

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import docker
 
 from benchmarks.figures import say
-from tests.docker.lab import Lab, PrivateDockerd, wait_for
-from tests.docker.sidecar import Sidecar
+from tests.support.lab import Lab, PrivateDockerd, wait_for
+from tests.support.lab_sidecar import Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

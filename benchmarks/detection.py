@@ -17,12 +17,12 @@ from benchmarks.bare import Bare
 from benchmarks.daemon import Events, Watch, private_lab, sidecar
 from benchmarks.figures import percentile, say, table
 from benchmarks.sampler import sampling
-from tests.docker.lab import wait_for
+from tests.support.lab import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.docker.lab import Lab
+    from tests.support.lab import Lab
 
 RATE = 50.0
 IDLE_SERVER = """

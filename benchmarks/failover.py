@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 from benchmarks.bare import Bare
 from benchmarks.daemon import Events, Watch, private_lab, sidecar
 from benchmarks.figures import ratio, say, spread, table
-from tests.docker.lab import wait_for
+from tests.support.lab import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.docker.lab import Lab
-    from tests.docker.sidecar import Sidecar
+    from tests.support.lab import Lab
+    from tests.support.lab_sidecar import Sidecar
 
 STABILIZATION_S = 5.0
 KEPT = 1

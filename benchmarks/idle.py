@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from benchmarks.daemon import private_lab, sidecar
 from benchmarks.figures import say, table
-from benchmarks.fleet import SimulatedFleet, settings_for
 from benchmarks.process import precise_cpu_s, usage
-from tests.docker.lab import wait_for
-from tests.simulation.virtual_time import run_virtual
+from tests.support.fleet import SimulatedFleet, settings_for
+from tests.support.lab import wait_for
+from tests.support.virtual_time import run_virtual
 
 if TYPE_CHECKING:
-    from tests.docker.lab import Lab
-    from tests.docker.sidecar import Sidecar
-    from tests.simulation.virtual_time import VirtualClock
+    from tests.support.lab import Lab
+    from tests.support.lab_sidecar import Sidecar
+    from tests.support.virtual_time import VirtualClock
 
 SETTLE_S = 5.0
 WARM_H = 1.0

@@ -12,7 +12,7 @@ from typing import Any
 
 import docker
 
-from tests.docker.lab import IMAGE
+from tests.support.lab import IMAGE
 
 INTERVAL_S = 5.0
 LABEL = "poller.vpn"

@@ -19,16 +19,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.figures import percentile, say, table
-from benchmarks.fleet import SimulatedFleet, settings_for
 from benchmarks.process import usage
 from exporter.core.model import EngineState
-from tests.simulation.virtual_time import run_virtual
+from tests.support.fleet import SimulatedFleet, settings_for
+from tests.support.virtual_time import run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.app import App
-    from tests.simulation.virtual_time import VirtualClock
+    from tests.support.virtual_time import VirtualClock
 
 SIZES = ("2x100", "10x1000", "100x1000", "2x10000", "100x10000")
 AT_ONCE = 8

@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry, generate_latest
 
 from benchmarks.figures import percentile, ratio, say, spread, table
-from benchmarks.fleet import SimulatedFleet, settings_for
 from benchmarks.sampler import sampling
 from exporter.clock import SystemClock
-from tests.simulation.virtual_time import run_virtual
+from tests.support.fleet import SimulatedFleet, settings_for
+from tests.support.virtual_time import run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prometheus_client.metrics_core import Metric
 
-    from tests.simulation.virtual_time import VirtualClock
+    from tests.support.virtual_time import VirtualClock
 
 
 def options_of(parser: argparse.ArgumentParser) -> None:

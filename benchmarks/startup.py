@@ -22,8 +22,8 @@ from pathlib import Path
 
 from benchmarks.daemon import QUIET, private_lab
 from benchmarks.figures import ratio, say, spread, table
-from tests.docker.lab import Lab
-from tests.docker.sidecar import Sidecar
+from tests.support.lab import Lab
+from tests.support.lab_sidecar import Sidecar
 
 PORT = 18124
 LIBRARIES = (

@@ -3,6 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 bin=.venv/bin
+seeds=tests/simulation/test_seeds.py
 stages=(format lint layers types unit fuzz rules simulation stack browser docker)
 [ $# -gt 0 ] && stages=("$@")
 
@@ -12,9 +13,10 @@ run_stage() {
         lint) $bin/ruff check . ;;
         layers) $bin/lint-imports ;;
         types) $bin/mypy ;;
-        unit) $bin/python -m pytest tests/unit tests/test_*.py ;;
+        # The inner loop: everything that needs neither many seeds nor a real program.
+        unit) $bin/python -m pytest -n 2 --dist worksteal tests/unit tests/simulation --ignore "$seeds" ;;
         fuzz) $bin/python -m pytest -rP tests/fuzz ;;
-        simulation) $bin/python -m pytest tests/simulation ;;
+        simulation) $bin/python -m pytest "$seeds" ;;
         rules) $bin/python -m pytest tests/rules ;;
         stack) scripts/own-network.sh $bin/python -m pytest -rP tests/stack ;;
         browser) $bin/python -m pytest tests/browser ;;

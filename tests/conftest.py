@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.core.model import Moment, Policy
-from exporter.settings.settings import Settings, from_environment
+from exporter.core.model import Policy
+from tests.support.settings import two_vpns
 
-START = datetime(2025, 11, 7, 22, 3, 33, tzinfo=UTC)
-
-SettingsOf = Callable[..., Settings]
-
-
-def moment(seconds: float) -> Moment:
-    """So many seconds after a start, on both clocks."""
-    return Moment(1000.0 + seconds, START + timedelta(seconds=seconds))
+if TYPE_CHECKING:
+    from tests.support.settings import SettingsOf
 
 
 @pytest.fixture
@@ -31,8 +23,4 @@ def policy() -> Policy:
 @pytest.fixture
 def settings_of() -> SettingsOf:
     """Settings from an environment with two VPNs, and what is given besides."""
-
-    def make(**more: Any) -> Settings:
-        return from_environment({"GLUETUN_CONTAINER_NAME": "gluetun", "GLUETUN_CONTAINER_NAME_2": "gluetun_2", **more})
-
-    return make
+    return two_vpns

@@ -12,6 +12,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROOT = Path(__file__).parents[1]
 SEEDS = 60
@@ -21,8 +25,8 @@ CHECKS: dict[str, tuple[str, ...]] = {
         *PYTEST,
         "tests/unit/test_core.py",
         "tests/unit/test_facts_and_wire.py",
-        "tests/test_emergency_mode.py",
-        "tests/test_interleavings.py",
+        "tests/simulation/test_emergency_mode.py",
+        "tests/simulation/test_interleavings.py",
     ),
     "webhook tests": (*PYTEST, "tests/unit/test_web.py", "-k", "signals"),
     "simulation": ("-m", "tests.simulation.run", "--seeds", str(SEEDS)),
@@ -35,322 +39,283 @@ class Mutant:
     """One rule, broken."""
 
     rule: str
-    file: str
     old: str
+    """Stands in one place of the program, wherever that is."""
     new: str
+
+    def place(self, sources: Iterable[Path]) -> Path:
+        """The file whose code is to be broken."""
+        found = [path for path in sources for _ in range(path.read_text().count(self.old))]
+        if len(found) != 1:
+            places = ", ".join(str(path) for path in found) or "nowhere"
+            raise LookupError(f"'{self.rule}': the code to break has to stand in one place, and stands in: {places}")
+        return found[0]
 
 
 MUTANTS = (
     # The invariants.
     Mutant(
         "1: creation only in phase healthy",
-        "core/plan.py",
         "return vpn in state.vpns and state.vpns[vpn].phase is Phase.HEALTHY",
         "return vpn in state.vpns and state.vpns[vpn].phase in CARRYING",
     ),
     Mutant(
         "1: an overtaken creation is undone",
-        "provisioner.py",
         "            not_overtaken()\n        except",
         "        except",
     ),
     Mutant(
         "1: a creation that comes about late is undone",
-        "controller.py",
         "            self.leftovers.find(self.fleet)\n",
         "",
     ),
     Mutant(
         "1: the guard is asked again before each call",
-        "executor.py",
         "        guard()\n        return await call()",
         "        return await call()",
     ),
-    Mutant("2: cleanup that fails backs off", "executor.py", "return None if all(results) else RETRY_S", "return None"),
+    Mutant(
+        "2: cleanup that fails backs off",
+        "        controller.request(Work.PROVISION, None, 0)\n        return None if all(results) else RETRY_S",
+        "        controller.request(Work.PROVISION, None, 0)\n        return None",
+    ),
     Mutant(
         "2: engines that come back are swept",
-        "controller.py",
         "        for vpn in sorted(ghosts | self.leftovers.vpns):",
         "        for vpn in sorted(ghosts if any(isinstance(c, ModeChange) for c in changes) else ()):",
     ),
     Mutant(
         "3: only a failed VPN is evacuated",
-        "core/plan.py",
         "return state.mode is Mode.EMERGENCY and state.vpns[vpn].phase is Phase.FAILED",
         "return state.mode is Mode.EMERGENCY and state.vpns[vpn].phase is not Phase.HEALTHY",
     ),
     Mutant(
         "3: a removal asks again whether it is wanted",
-        "executor.py",
         "if not controller.acting or not still_wanted():",
         "if not controller.acting:",
     ),
     Mutant(
         "4: an outage removes nothing",
-        "core/plan.py",
         "return state.mode is Mode.EMERGENCY and state.vpns[vpn].phase is Phase.FAILED",
         "return state.vpns[vpn].phase is Phase.FAILED",
     ),
     Mutant(
         "5: an unreachable Docker decides nothing",
-        "controller.py",
         "return self._docker_up and not self._closing",
         "return not self._closing",
     ),
     Mutant(
         "5: what was asked before the loss does not count",
-        "controller.py",
         "if not self._docker_up and asked_at >= self._docker_lost_at:",
         "if not self._docker_up:",
     ),
     Mutant(
         "5: questions that are given up are not heard later",
-        "observer.py",
         "        for task in tasks:\n            task.cancel()\n",
         "        pass\n",
     ),
     Mutant(
         "5: nobody is replaced on old facts",
-        "health.py",
         "            await self._read_again()\n",
         "            pass\n",
     ),
     Mutant(
         "6: MAX_REPLICAS",
-        "core/plan.py",
         "count = min(target - carried[vpn] - pending.get(vpn, 0), room, free)",
         "count = min(target - carried[vpn] - pending.get(vpn, 0), free)",
     ),
     Mutant(
         "6: MAX_REPLICAS holds for requests",
-        "core/plan.py",
         "if fleet.size + sum(pending.values()) >= policy.max_replicas:",
         "if fleet.size >= policy.max_replicas:",
     ),
     Mutant(
         "6: what is under way counts",
-        "core/plan.py",
         "count = min(target - carried[vpn] - pending.get(vpn, 0), room, free)",
         "count = min(target - carried[vpn], room, free)",
     ),
     Mutant(
         "6: a creation without an answer counts",
-        "provisioner.py",
         "counted.update(self._controller.leftovers.counted(now))",
         "counted.update(())",
     ),
     Mutant(
         "6: a taken name is read before another is tried",
-        "provisioner.py",
         "                if not self._still_wanted(place, reason):\n",
         "                if False:\n",
     ),
     Mutant(
         "6: orphans are repaired",
-        "core/plan.py",
         "        if engine.orphan is not None\n",
         "        if engine.orphan is None and False\n",
     ),
     Mutant(
         "6: an engine that works is no orphan",
-        "repairer.py",
         "        if await self._works(engine):\n",
         "        if False:\n",
     ),
     Mutant(
         "6: an orphan is looked at first",
-        "namespaces.py",
         "        if self._looked.get(engine.id) != present:\n",
         "        if False:\n",
     ),
     Mutant(
         "6: an engine is replaced at the last port",
-        "provisioner.py",
         "if not ports and instead_of is not None and",
         "if False and instead_of is not None and",
     ),
     Mutant(
         "7: nothing begins after SIGTERM",
-        "controller.py",
         "return self._docker_up and not self._closing",
         "return self._docker_up",
     ),
     Mutant(
         "7: the time of entry survives",
-        "core/memory.py",
         'emergency = Emergency(moment(saved["entered"]), vpn',
         "emergency = Emergency(now, vpn",
     ),
     Mutant(
         "7: the stabilization left survives",
-        "core/memory.py",
         'deadline = min(mono(item["deadline"]), now.mono + policy.stabilization_s)',
         "deadline = now.mono + policy.stabilization_s",
     ),
     Mutant(
         "7: over a reboot the wall clock tells",
-        "core/memory.py",
         'if written["boot"] == boot:',
         "if True:",
     ),
     Mutant(
         "7: within a boot the wall clock does not",
-        "core/memory.py",
         'if written["boot"] == boot:',
         "if False:",
     ),
     Mutant(
         "7: every change is saved",
-        "controller.py",
         "            if self.state is not before:\n                self._save()\n",
         "",
     ),
     Mutant(
         "8: one counter step for each transition",
-        "recorder.py",
         "self.metrics.transitions.labels(change.vpn, change.after, change.reason).inc()",
         "self.metrics.transitions.labels(change.vpn, change.after, change.reason).inc(2)",
     ),
     Mutant(
         "8: one counter step for each entry",
-        "recorder.py",
         "            self.metrics.entries.labels(change.vpn, change.reason).inc()\n",
         "",
     ),
     Mutant(
         "8: one history record for each phase",
-        "recorder.py",
         "        self._append(Kind.PHASE, change.reason, message, change.vpn, details)\n",
         "",
     ),
     Mutant(
         "8: one log line for each action",
-        "recorder.py",
         '        log.log(logging.WARNING if result == "error" else logging.INFO, "%s", message)\n',
         "",
     ),
     Mutant(
         "9: a message is used whole or not at all",
-        "alertmanager.py",
         'raise BadRequestError(f"{where}.status is neither firing nor resolved")',
         'status = "firing"',
     ),
-    Mutant("10: own alerts are no signals", "alertmanager.py", "if name.startswith(OWN_PREFIX) or", "if"),
+    Mutant("10: own alerts are no signals", "if name.startswith(OWN_PREFIX) or", "if"),
     # What is done: the table of section 4.
     Mutant(
         "emergency: the health manager is paused",
-        "core/plan.py",
         "return state.mode is Mode.NORMAL",
         "return state.mode is not Mode.OUTAGE",
     ),
     Mutant(
         "emergency: reduced adds nothing",
-        "core/plan.py",
         "    if state.mode is Mode.EMERGENCY and policy.capacity is Capacity.REDUCED:\n",
         "    if False:\n",
     ),
     Mutant(
         "emergency: full divides all over those left",
-        "core/plan.py",
         "    if policy.capacity is Capacity.FULL:\n",
         "    if False:\n",
     ),
-    Mutant("emergency: reduced never means none", "core/plan.py", "if not working.intersection(healthy):", "if False:"),
+    Mutant("emergency: reduced never means none", "if not working.intersection(healthy):", "if False:"),
     Mutant(
         "emergency: relief counts what is repaired anyway",
-        "core/plan.py",
         "not e.explicit and (e.orphan is not None or e.counted_as is EngineState.WORKING)",
         "not e.explicit and e.counted_as is EngineState.WORKING",
     ),
     Mutant(
         "outage: a request is refused, and told why",
-        "core/plan.py",
         '    if state.mode is Mode.OUTAGE:\n        return Refusal("outage"',
         '    if False:\n        return Refusal("outage"',
     ),
     Mutant(
         "repair: only on VPNs in phase healthy",
-        "core/plan.py",
         "return state.mode is not Mode.OUTAGE and may_create_on(state, vpn)",
         "return state.mode is not Mode.OUTAGE",
     ),
     Mutant(
         "explicit: the least loaded VPN",
-        "core/plan.py",
         "return min(with_port, key=lambda vpn: carried[vpn])",
         "return max(with_port, key=lambda vpn: carried[vpn])",
     ),
     Mutant(
         "explicit: on top of the share",
-        "core/model.py",
         "planned = sum(not engine.explicit for engine in come) - sum(not engine.explicit for engine in gone)",
         "planned = len(come) - len(gone)",
     ),
     Mutant(
         "share: the remainder to the first",
-        "core/plan.py",
         "each + (1 if index < rest else 0)",
         "each",
     ),
     Mutant(
         "health manager: a paused engine does not work",
-        "core/health.py",
         "ContainerState.DEAD, ContainerState.PAUSED})",
         "ContainerState.DEAD})",
     ),
     # Signals, phases, facts.
     Mutant(
         "stabilization: it comes before healthy",
-        "core/state.py",
         "    if vpn.phase is Phase.FAILED:\n        deadline",
         "    if False:\n        deadline",
     ),
     Mutant(
         "stabilization: its time has to pass",
-        "core/state.py",
         "if vpn.phase is Phase.STABILIZING and vpn.stabilization_remaining_s(now.mono) <= 0:",
         "if vpn.phase is Phase.STABILIZING:",
     ),
     Mutant(
         "verdict: a source that objects outweighs Docker",
-        "core/signals.py",
         "        if signal.verdict is Verdict.UNHEALTHY:\n",
         "        if signal.verdict is Verdict.UNHEALTHY and signal.source is Source.DOCKER:\n",
     ),
     Mutant(
         "verdict: state comes before health",
-        "core/signals.py",
         "    if container.state is not ContainerState.RUNNING:\n        reason",
         "    if False:\n        reason",
     ),
     Mutant(
         "verdict: a frozen health says nothing",
-        "core/signals.py",
         "    if sighting.frozen:\n",
         "    if False:\n",
     ),
     Mutant(
         "alerts: an end outweighs late copies",
-        "core/alerts.py",
         "if alert.starts_at < known.alert.starts_at or not known.alert.firing:",
         "if alert.starts_at < known.alert.starts_at:",
     ),
     Mutant(
         "alerts: they expire unheard",
-        "core/alerts.py",
         "    if all(incident.expires > now.mono for incident in book.values()):\n        return book\n",
         "    if book is not None:\n        return book\n",
     ),
-    Mutant("facts: what is gone stays gone", "facts.py", "if container.id in self._gone or asked_at", "if asked_at"),
+    Mutant("facts: what is gone stays gone", "if container.id in self._gone or asked_at", "if asked_at"),
     Mutant(
         "facts: an old answer replaces no newer one",
-        "facts.py",
         "if container.id in self._gone or asked_at < self._newest(container.id, container):",
         "if container.id in self._gone:",
     ),
     Mutant(
         "clock: an orphan shows whatever the clock says",
-        "namespaces.py",
         "return None if joined is None else joined.namespace",
         "return None",
     ),
@@ -379,10 +344,8 @@ def main() -> int:
 
 def killed_by(copy: Path, mutant: Mutant) -> str | None:
     """Which tests notice the mutant; None: none does."""
-    path = copy / "exporter" / mutant.file
+    path = mutant.place((copy / "exporter").rglob("*.py"))
     text = path.read_text()
-    if text.count(mutant.old) != 1:
-        raise SystemExit(f"'{mutant.rule}': the code to break is not in {mutant.file}, or not once")
     path.write_text(text.replace(mutant.old, mutant.new))
     try:
         for name, arguments in CHECKS.items():

@@ -11,7 +11,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser.browser import PHONE, Browser
-from tests.browser.watched import Watched
+from tests.support.waiting import until
+from tests.support.watched import Watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -165,7 +166,7 @@ async def test_every_word_can_be_read(state: str, scheme: str, watched: Watched,
     """In every state, light or dark, on a phone too: contrast of at least 4.5 to 1, and nothing beyond the edge."""
     for vpn in {"normal": [], "emergency": ["gluetun_2"], "outage": watched.names}[state]:
         watched.host.set_truth(vpn, good=False)
-    await watched.until(lambda: watched.app.controller.snapshot.state.mode == state)
+    await until(lambda: watched.app.controller.snapshot.state.mode == state)
     await browser.scheme(scheme)
     await browser.open(watched.url)
     grounds = await browser.run("return getComputedStyle(document.body).backgroundColor")

@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.runtime.docker import DockerRuntime
-from tests.docker.lab import Lab, PrivateDockerd
 from tests.docker.runtimes import GENEROUS_S
-from tests.docker.sidecar import Sidecar
+from tests.support.lab_fixtures import dockerd, lab, sidecar  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
-
-def daemon_number(number: int) -> int:
-    """A number that no other test process gives its daemon."""
-    return number + 10 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-
-
-@pytest.fixture(scope="session")
-def dockerd() -> Iterator[PrivateDockerd]:
-    """The engine, for the whole session."""
-    if os.geteuid() != 0:
-        raise AssertionError("these tests start a Docker Engine of their own and have to be run as root")
-    # A short path: the sockets in it have names of at most 107 characters.
-    daemon = PrivateDockerd(Path(tempfile.mkdtemp(prefix="mayday-")), number=daemon_number(1))
-    try:
-        daemon.start()
-        yield daemon
-    finally:
-        daemon.destroy()
-
-
-@pytest.fixture
-def lab(dockerd: PrivateDockerd) -> Iterator[Lab]:
-    """No containers before, none after."""
-    lab = Lab(dockerd)
-    lab.purge()
-    yield lab
-    lab.purge()
-    lab.api.close()
-
-
-@pytest.fixture
-def sidecar(lab: Lab, tmp_path: Path) -> Iterator[Sidecar]:
-    """A Mayday to be started on that engine."""
-    sidecar = Sidecar(lab, tmp_path)
-    yield sidecar
-    sidecar.stop()
+    from tests.support.lab import Lab
 
 
 @pytest.fixture
@@ -63,7 +24,10 @@ def requests() -> Counter[tuple[str, str]]:
 
 
 @pytest.fixture
-async def runtime(lab: Lab, requests: Counter[tuple[str, str]]) -> AsyncIterator[DockerRuntime]:
+async def runtime(
+    lab: Lab,  # noqa: F811 - the fixture
+    requests: Counter[tuple[str, str]],
+) -> AsyncIterator[DockerRuntime]:
     def count(operation: str, result: str, seconds: float) -> None:
         assert seconds >= 0
         requests[operation, result] += 1

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING
 import requests
 from docker.errors import DockerException
 
-from tests.docker.lab import Lab, PrivateDockerd, wait_for
 from tests.docker.proxy import CUT, DELAY, ERROR, LOST, NOT_OURS, PASS, Deed, Proxy
-from tests.docker.sidecar import Sidecar
+from tests.support.alerts import NEVER, message, wire_alert
+from tests.support.lab import Lab, PrivateDockerd, wait_for
+from tests.support.lab_sidecar import Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,28 +201,14 @@ class Soak:
 
     def _tell_alert(self, vpn: str, status: str) -> None:
         self._alert += status == "firing"
-        alert = {
-            "status": status,
-            "labels": {"alertname": "ProbeFailed", "vpn": vpn},
-            "annotations": {},
-            "startsAt": f"2026-01-01T00:{self._alert // 60 % 60:02}:{self._alert % 60:02}Z",
-            "endsAt": "0001-01-01T00:00:00Z" if status == "firing" else "2026-01-02T00:00:00Z",
-            "generatorURL": "",
-            "fingerprint": f"{VPNS.index(vpn):016x}",
-        }
-        body = {
-            "version": "4",
-            "groupKey": "{}:{}",
-            "truncatedAlerts": 0,
-            "status": status,
-            "receiver": "mayday",
-            "groupLabels": {},
-            "commonLabels": {},
-            "commonAnnotations": {},
-            "externalURL": "",
-            "alerts": [alert],
-        }
-        self.sidecar.call("POST", "/webhook/alertmanager", body, **{"Content-Type": "application/json"})
+        alert = wire_alert(
+            status,
+            fingerprint=f"{VPNS.index(vpn):016x}",
+            starts_at=f"2026-01-01T00:{self._alert // 60 % 60:02}:{self._alert % 60:02}Z",
+            ends_at=NEVER if status == "firing" else "2026-01-02T00:00:00Z",
+            vpn=vpn,
+        )
+        self.sidecar.call("POST", "/webhook/alertmanager", message(alert), **{"Content-Type": "application/json"})
 
     def nonsense(self) -> None:
         """What nobody should send."""

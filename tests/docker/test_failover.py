@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.docker.lab import LABEL, wait_for
-from tests.docker.sidecar import Sidecar
+from tests.support.lab import LABEL, wait_for
+from tests.support.lab_sidecar import Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.docker.lab import Lab, PrivateDockerd
+    from tests.support.lab import Lab, PrivateDockerd
 
 NAMES = {1: "gluetun", 2: "gluetun_2"}
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.docker.conftest import daemon_number
-from tests.docker.lab import IMAGE, Lab, PrivateDockerd, wait_for
 from tests.docker.proxy import CUT, DELAY, ERROR, LOST, NOT_OURS, PASS, Deed, Proxy
-from tests.docker.sidecar import Sidecar
+from tests.support.lab import IMAGE, Lab, PrivateDockerd, wait_for
+from tests.support.lab_fixtures import daemon_number
+from tests.support.lab_sidecar import Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,13 +17,13 @@ import pytest
 import yaml
 
 from exporter.core.dependents import SIDECAR_LABEL
-from tests.docker.lab import IMAGE, Lab, wait_for
 from tests.docker.proxy import Proxy
+from tests.support.lab import IMAGE, Lab, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.docker.lab import PrivateDockerd
+    from tests.support.lab import PrivateDockerd
 
 ROOT = Path(__file__).parents[2]
 SERVICE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["mayday"]

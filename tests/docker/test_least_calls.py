@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.docker.lab import wait_for
 from tests.docker.proxy import PASS, REFUSED, Deed, Proxy
+from tests.support.lab import wait_for
 
 if TYPE_CHECKING:
-    from tests.docker.lab import Lab
-    from tests.docker.sidecar import Sidecar
+    from tests.support.lab import Lab
+    from tests.support.lab_sidecar import Sidecar
 
 COMMAND = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())["services"]["docker-proxy"][
     "command"

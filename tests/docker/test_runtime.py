@@ -14,15 +14,15 @@ from exporter.core.model import ContainerHealth, ContainerState
 from exporter.core.spec import EngineSpec
 from exporter.errors import ConflictError, MissingError, RejectedError
 from exporter.runtime.docker_wire import unix_time
-from tests.docker.lab import IMAGE, wait_for
 from tests.docker.runtimes import GENEROUS_S, NOBODY, drained, eventually, first
+from tests.support.lab import IMAGE, wait_for
 
 if TYPE_CHECKING:
     from collections import Counter
 
     from exporter.runtime.base import ContainerEvent
     from exporter.runtime.docker import DockerRuntime
-    from tests.docker.lab import Lab
+    from tests.support.lab import Lab
 
 
 def spec(vpn: str, name: str = "engine-new", **more: Any) -> EngineSpec:

@@ -20,13 +20,13 @@ from exporter.core.spec import EngineSpec
 from exporter.errors import MissingError, RejectedError, UnreachableError
 from exporter.runtime.docker import DockerRuntime
 from exporter.runtime.docker_stream import _connect, _keep_alive
-from tests.docker.lab import wait_for
 from tests.docker.runtimes import GENEROUS_S, NOBODY, drained, eventually, first
+from tests.support.lab import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.docker.lab import Lab, PrivateDockerd
+    from tests.support.lab import Lab, PrivateDockerd
 
 
 async def _ended() -> bool:

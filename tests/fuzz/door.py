@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import tempfile
 import unicodedata
 from contextlib import AsyncExitStack, suppress
@@ -15,17 +14,17 @@ import aiohttp
 from yarl import URL
 
 from exporter.app import App
-from exporter.clock import SystemClock
 from exporter.runtime.simulated import Faults, SimulatedRuntime
-from exporter.runtime.simulated_host import SimulatedHost
 from exporter.settings.settings import from_environment
 from exporter.telemetry.logs import TextFormatter
 from exporter.web.server import WebServer
+from tests.support.settings import TWO_VPNS
+from tests.support.simulated import address_of, host_with, mayday_on
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from exporter.core.model import Engine
 
 API_KEY = "k3y-of-the-fuzzer"
 WEBHOOK_TOKEN = "t0ken-of-the-fuzzer"
@@ -34,8 +33,7 @@ GUARDS = {"Authorization": f"Bearer {WEBHOOK_TOKEN}", "X-API-Key": API_KEY}
 """Opens every door."""
 
 ENVIRONMENT = {
-    "GLUETUN_CONTAINER_NAME": "gluetun",
-    "GLUETUN_CONTAINER_NAME_2": "gluetun_2",
+    **TWO_VPNS,
     "MIN_REPLICAS": "2",
     "MAX_REPLICAS": "6",
     "APP_HOST": "127.0.0.1",
@@ -108,24 +106,16 @@ class Mayday:
     async def open(self) -> Mayday:
         directory = self._stack.enter_context(tempfile.TemporaryDirectory())
         settings = from_environment({**self._environment, "STATE_DIR": directory})
-        host = SimulatedHost(SystemClock(), random.Random(1))
-        for vpn in settings.policy.vpns:
-            host.add_vpn(vpn)
+        host = host_with(settings.policy.vpns)
         self.runtime = CountingRuntime(host)
         self.runtime.faults = Faults(slow=0.01)
-
-        async def probe(engine: Engine, _address: str, /) -> bool:
-            return host.answers(engine.id)
-
-        self.app = App(settings, lambda _settings, _count: self.runtime, probe=probe)
+        self.app = mayday_on(host, settings, self.runtime)
         await self._stack.enter_async_context(self.app)
         self.session = await self._stack.enter_async_context(
             aiohttp.ClientSession(auto_decompress=False, timeout=aiohttp.ClientTimeout(total=30))
         )
-        assert self.app.web is not None
-        assert self.app.web.address is not None
-        self.address = self.app.web.address
-        await self.until(self._settled)
+        self.address = address_of(self.app)
+        await until(self._settled)
         # Events of what was created may still be on their way: wait until nothing changes any more.
         async with asyncio.timeout(30):
             before: tuple[object, ...] | None = None
@@ -138,11 +128,6 @@ class Mayday:
         fleet = self.app.controller.fleet
         read = sum(engine.created_at > 0 for engine in fleet.engines)
         return read == 2 and not self.app.controller.ledger.names() and self.app.controller.snapshot.ready
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
-            while not condition():
-                await asyncio.sleep(0.01)
 
     async def close(self) -> None:
         await self._stack.aclose()

@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["exporter"]):
     from exporter.sources.gluetun import first_port
     from tests.support.memory import Memory, read, written
 
-from tests.conftest import moment
+from tests.support.moments import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,9 @@ from typing import Any
 from exporter.core.alerts import Alert, hear
 from exporter.core.model import Phase, Policy, Reason, Signal, Source, Verdict
 from exporter.core.phases import Emergency, FleetState, VpnState
-from tests.conftest import START, moment
+from tests.support.alerts import wire_alert
 from tests.support.memory import Memory, written
+from tests.support.moments import START, moment
 
 
 def _json(value: Any) -> bytes:
@@ -17,15 +18,7 @@ def _json(value: Any) -> bytes:
 
 
 def _alert(**changes: Any) -> dict[str, Any]:
-    return {
-        "status": "firing",
-        "labels": {"alertname": "ProbeFailed", "vpn": "gluetun_2", "severity": "page"},
-        "annotations": {},
-        "startsAt": "2026-03-04T05:06:07.891234567Z",
-        "endsAt": "0001-01-01T00:00:00Z",
-        "fingerprint": "00c0ffee12345678",
-        **changes,
-    }
+    return {**wire_alert(severity="page"), **changes}
 
 
 def _memory() -> dict[str, Any]:

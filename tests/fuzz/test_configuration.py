@@ -17,7 +17,7 @@ from tests.fuzz import strategies as sent
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import SettingsOf
+    from tests.support.settings import SettingsOf
 
 MARK = "hunter2"
 SECRETS = ("API_KEY", "WEBHOOK_TOKEN", "GLUETUN_API_KEY", "ENGINE_ENV")

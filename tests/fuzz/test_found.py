@@ -14,10 +14,10 @@ from exporter.errors import BadRequestError
 from exporter.settings.environment import Secret
 from exporter.sources.alertmanager import Selection, parse_active, parse_webhook
 from exporter.telemetry.logs import TextFormatter
-from tests.conftest import moment
 from tests.fuzz.door import GUARDS, PAGES, Mayday, Stage
 from tests.fuzz.seeds import SEEDS
 from tests.support.memory import read
+from tests.support.moments import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

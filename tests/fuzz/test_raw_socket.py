@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from exporter.web import server
 from tests.fuzz import strategies as sent
 from tests.fuzz.door import API_KEY, WEBHOOK_TOKEN, Answer, Stage
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,7 +194,7 @@ def test_connections_that_are_cut_leave_nothing_behind(stage: Stage) -> None:
         assert mayday.app.web._runner is not None
         standing = mayday.app.web._runner.server
         assert standing is not None
-        await mayday.until(lambda: len(standing.connections) <= 1)
+        await until(lambda: len(standing.connections) <= 1)
         return Answer(400, b"", {})
 
     stage.run(play)

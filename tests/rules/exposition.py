@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from exporter.app import App
-from exporter.clock import SystemClock
-from exporter.runtime.simulated import SimulatedRuntime
-from exporter.runtime.simulated_host import SimulatedHost
-from exporter.settings.settings import from_environment
+from tests.support.settings import two_vpns
+from tests.support.simulated import host_with, mayday_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,25 +19,11 @@ MATCHER = re.compile(r"""(\w+)\s*(=~|!~|!=|=)\s*(["'])(.*?)\3""")
 GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 
 
-async def _never(*_args: object) -> bool:
-    return True
-
-
 @cache
 def exposed() -> dict[str, list[dict[str, str]]]:
     """The labels of every series of a Mayday with all its features on, by the name of the series."""
-    environment = {
-        "GLUETUN_CONTAINER_NAME": "gluetun",
-        "GLUETUN_CONTAINER_NAME_2": "gluetun_2",
-        "ALERTMANAGER_URL": "http://127.0.0.1:1",
-    }
-    host = SimulatedHost(SystemClock(), random.Random(0))
-    app = App(
-        from_environment(environment),
-        lambda _settings, on_request: SimulatedRuntime(host, on_request=on_request),
-        probe=_never,
-        serve=False,
-    )
+    settings = two_vpns(ALERTMANAGER_URL="http://127.0.0.1:1")
+    app = mayday_on(host_with(()), settings, serve=False)
     # A histogram with labels has no series before its first observation.
     app.metrics.docker_request("list", "ok", 0.1)
     app.metrics.job_seconds.labels("poll", "ok").observe(0.1)

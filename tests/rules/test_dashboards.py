@@ -14,9 +14,9 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.build import FOLDER, built
 from grafana.parts import GREEN, RED, YELLOW
-from tests.rules.dashboards import Query, panels, queries
 from tests.rules.exposition import unknown
-from tests.rules.test_rules import RECORDED
+from tests.rules.shipped import RECORDED
+from tests.support.dashboards import Query, panels, queries
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(FOLDER.glob("*.json"))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.rules.test_rules import ALERTS, promtool
+from tests.rules.shipped import ALERTS, promtool
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from exporter.sources.alertmanager import OWN_PREFIX
 from tests.rules.exposition import exposed, unknown
+from tests.rules.shipped import ALERT_FILES, ALERTS, RECORDED, RULES, promtool, rules_in
 
-ROOT = Path(__file__).parents[2]
-RULES = ROOT / "rules"
-ALERT_FILES = sorted((RULES / "alerts").glob("*.yml"))
+if TYPE_CHECKING:
+    from pathlib import Path
+
 HEADINGS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
-
-
-def rules_in(path: Path) -> list[dict[str, Any]]:
-    groups = yaml.safe_load(path.read_text())["groups"]
-    return [rule for group in groups for rule in group["rules"]]
-
-
-ALERTS = {rule["alert"]: (path, rule) for path in ALERT_FILES for rule in rules_in(path)}
-RECORDED = {rule["record"]: {"job", "instance"} for rule in rules_in(RULES / "recording/mayday.yml")}
-
-
-def promtool(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["promtool", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_prometheus_accepts_every_rule() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 import shlex
 import sys
@@ -11,18 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.app import App
-from exporter.clock import SystemClock
-from exporter.runtime.simulated import SimulatedRuntime
-from exporter.runtime.simulated_host import SimulatedHost
 from exporter.settings.settings import from_environment
-from tests.rules.test_rules import ROOT, RULES
+from tests.rules.shipped import ROOT, RULES
+from tests.support.settings import vpn_variables
+from tests.support.simulated import host_with, mayday_on
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from exporter.core.model import Engine
+    from exporter.app import App
+
 
 KEY = "a-key-of-the-tests"
 
@@ -42,26 +41,16 @@ def typed(program: str) -> list[str]:
 async def mayday(tmp_path: Path) -> AsyncIterator[App]:
     """A Mayday with an engine called ID, a drill on NAME, and a journal."""
     environment = {
-        "GLUETUN_CONTAINER_NAME": "gluetun",
-        "GLUETUN_CONTAINER_NAME_2": "NAME",
+        **vpn_variables("gluetun", "NAME"),
         "MIN_REPLICAS": "2",
         "APP_HOST": "127.0.0.1",
         "APP_PORT": "0",
         "API_KEY": KEY,
         "STATE_DIR": str(tmp_path),
     }
-    host = SimulatedHost(SystemClock(), random.Random(0))
-    for vpn in ("gluetun", "NAME"):
-        host.add_vpn(vpn)
-
-    async def probe(engine: Engine, _address: str, /) -> bool:
-        return host.answers(engine.id)
-
-    app = App(from_environment(environment), lambda _s, count: SimulatedRuntime(host, on_request=count), probe=probe)
+    app = mayday_on(host_with(("gluetun", "NAME")), from_environment(environment))
     async with app:
-        async with asyncio.timeout(30):
-            while len(app.controller.fleet.engines) < 2:
-                await asyncio.sleep(0.02)
+        await until(lambda: len(app.controller.fleet.engines) >= 2)
         app.controller.start_drill("NAME", 60, "a test")
         await app.journal.flush()
         yield app

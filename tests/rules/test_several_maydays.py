@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.rules.test_rules import ALERT_FILES, RULES, promtool
+from tests.rules.shipped import ALERT_FILES, RULES, promtool
 
 if TYPE_CHECKING:
     from pathlib import Path

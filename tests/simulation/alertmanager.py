@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from tests.support.alerts import message, wire_alert
+
 if TYPE_CHECKING:
     import random
     from collections import Counter
@@ -70,14 +72,7 @@ class Alertmanager:
 
     def _item(self, rule: str, vpn: str) -> dict[str, Any]:
         wall = self._truth.clock.wall().isoformat().replace("+00:00", "Z")
-        return {
-            "status": "firing",
-            "labels": {"alertname": rule, "vpn": vpn, "severity": "critical"},
-            "annotations": {},
-            "startsAt": wall,
-            "endsAt": "0001-01-01T00:00:00Z",
-            "fingerprint": f"{rule}-{vpn}",
-        }
+        return wire_alert("firing", f"{rule}-{vpn}", wall, alertname=rule, vpn=vpn, severity="critical")
 
     def repeat(self) -> None:
         """Tell all firing alerts again, as after `repeat_interval`."""
@@ -109,7 +104,7 @@ class Alertmanager:
             if number < self._newest.get(item["fingerprint"], 0):
                 self._tally["webhook: overtaken by a later one"] += 1
             self._newest[item["fingerprint"]] = max(number, self._newest.get(item["fingerprint"], 0))
-            task = asyncio.get_running_loop().create_task(self._deliver(message([item])), name="webhook")
+            task = asyncio.get_running_loop().create_task(self._deliver(message(item)), name="webhook")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -148,20 +143,3 @@ class Alertmanager:
 def own(item: dict[str, Any]) -> bool:
     """Whether Mayday's own rules made this alert."""
     return str(item["labels"]["alertname"]).startswith("Mayday")
-
-
-def message(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """A webhook message, as Alertmanager sends it."""
-    status = "firing" if any(item["status"] == "firing" for item in items) else "resolved"
-    return {
-        "version": "4",
-        "groupKey": "{}:{}",
-        "truncatedAlerts": 0,
-        "status": status,
-        "receiver": "mayday",
-        "groupLabels": {},
-        "commonLabels": {},
-        "commonAnnotations": {},
-        "externalURL": "http://alertmanager:9093",
-        "alerts": items,
-    }

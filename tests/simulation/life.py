@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.simulation.oracle import Oracle
-    from tests.simulation.virtual_time import VirtualClock
+    from tests.support.virtual_time import VirtualClock
 
 CONVERGED_WITHIN_S = 900.0
 """How long after the last fault the fleet may take to be whole, seconds: a stabilization, a start, back-offs, and

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.faults import table
 from tests.simulation.life import live
-from tests.simulation.virtual_time import VirtualClock, run_virtual
+from tests.support.virtual_time import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from exporter.runtime.base import ContainerEvent
     from exporter.runtime.simulated_host import Box, SimulatedHost
-    from tests.simulation.virtual_time import VirtualClock
+    from tests.support.virtual_time import VirtualClock
 
 MANAGED = "orchestrator.managed"
 VPN = "acestream.vpn_container"

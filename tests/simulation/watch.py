@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from exporter.runtime.simulated_host import SimulatedHost
     from exporter.settings.settings import Settings
     from tests.simulation.truth import Truth
-    from tests.simulation.virtual_time import VirtualClock
+    from tests.support.virtual_time import VirtualClock
 
 
 class ViolationError(AssertionError):

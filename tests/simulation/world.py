@@ -19,6 +19,7 @@ from tests.simulation.network import ALERTMANAGER, SECRET, Door, Network
 from tests.simulation.oracle import Oracle
 from tests.simulation.truth import NEVER, Truth
 from tests.simulation.watch import Life
+from tests.support.settings import vpn_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from exporter.settings.settings import Settings
     from tests.simulation.books import Ear
-    from tests.simulation.virtual_time import VirtualClock
+    from tests.support.virtual_time import VirtualClock
 
 STABILIZATION_S = 120.0
 ALERT_EXPIRY_S = 1200.0
@@ -332,8 +333,7 @@ def draw_settings(rng: random.Random, directory: Path) -> Settings:
     minimum = rng.choice([0, 1, 2, 3, 5, 7, 10])
     names = [f"vpn{number}" for number in range(1, count + 1)]
     environment = {
-        "GLUETUN_CONTAINER_NAME": names[0],
-        **{f"GLUETUN_CONTAINER_NAME_{number}": name for number, name in enumerate(names[1:], start=2)},
+        **vpn_variables(*names),
         "MIN_REPLICAS": str(minimum),
         "MAX_REPLICAS": str(minimum + rng.choice([0, 1, minimum, 2 * minimum])),
         "EMERGENCY_CAPACITY": rng.choice(["reduced", "share", "full"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -10,18 +9,17 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from exporter.app import App
-from exporter.clock import SystemClock
-from exporter.runtime.simulated import SimulatedRuntime
-from exporter.runtime.simulated_host import SimulatedHost
 from exporter.settings.settings import from_environment
 from tests.stack.programs import Alertmanager, Prometheus, free_port, until
+from tests.support.settings import TWO_VPNS, vpn_names
+from tests.support.simulated import host_with, mayday_on
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from exporter.core.model import Engine
+    from exporter.app import App
+
 
 TOKEN = "a-token-of-the-tests"
 
@@ -89,9 +87,7 @@ class Stack:
         self._own_alerts_to_mayday = own_alerts_to_mayday
         self._webhook = webhook
         self.neighbours = Neighbours()
-        self.host = SimulatedHost(SystemClock(), random.Random(0))
-        for vpn in ("gluetun", "gluetun_2"):
-            self.host.add_vpn(vpn, interval_s=0.2, retries=2)
+        self.host = host_with(vpn_names(2), interval_s=0.2, retries=2)
         self._exit = AsyncExitStack()
         self.prometheus: Prometheus
         self.alertmanager: Alertmanager
@@ -148,8 +144,7 @@ class Stack:
     def new_mayday(self, port: int) -> App:
         """A Mayday with every feature on, at test speed."""
         environment = {
-            "GLUETUN_CONTAINER_NAME": "gluetun",
-            "GLUETUN_CONTAINER_NAME_2": "gluetun_2",
+            **TWO_VPNS,
             "MIN_REPLICAS": "4",
             "VPN_STABILIZATION_PERIOD_S": "2",
             "APP_HOST": "127.0.0.1",
@@ -160,14 +155,7 @@ class Stack:
             "STATE_DIR": str(self._directory / "state"),
         }
         settings = replace(from_environment(environment), autoscale_interval_s=0.5, engine_health_interval_s=0.5)
-        return App(
-            settings,
-            lambda _settings, on_request: SimulatedRuntime(self.host, on_request=on_request),
-            probe=self._probe,
-        )
-
-    async def _probe(self, engine: Engine, _address: str, /) -> bool:
-        return self.host.answers(engine.id)
+        return mayday_on(self.host, settings)
 
     async def in_emergency(self, *, yes: bool) -> None:
         """Wait until Mayday is, or is not, in emergency mode."""

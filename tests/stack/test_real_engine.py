@@ -5,22 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tests.docker.conftest import dockerd, lab, sidecar  # noqa: F401 - fixtures
 from tests.stack.programs import Alertmanager, Prometheus, until
 from tests.stack.stack import TOKEN, Neighbours
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.docker.lab import Lab
-    from tests.docker.sidecar import Sidecar
+    from tests.support.lab import Lab
+    from tests.support.lab_sidecar import Sidecar
 
 
-async def test_a_dead_vpn_container_is_told_to_the_operator(
-    lab: Lab,  # noqa: F811 - the fixture
-    sidecar: Sidecar,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+async def test_a_dead_vpn_container_is_told_to_the_operator(lab: Lab, sidecar: Sidecar, tmp_path: Path) -> None:
     """A VPN container is killed: the operator is told which; it is started again: the operator hears the end of it."""
     lab.vpn("gluetun")
     lab.vpn("gluetun_2")

@@ -10,9 +10,10 @@ import aiohttp
 
 from exporter.core.model import Phase
 from grafana.build import FOLDER
-from tests.rules.dashboards import queries
 from tests.stack.programs import until
 from tests.stack.stack import TOKEN, Stack
+from tests.support.alerts import message, wire_alert
+from tests.support.dashboards import queries
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,13 +181,7 @@ async def test_every_query_of_every_panel_has_an_answer(tmp_path: Path) -> None:
 
         await until(whole, "Prometheus sees the fleet whole again")
         # A wrong secret, and an alert that concerns nobody, so that the counters of the door have moved.
-        alert = {
-            "status": "firing",
-            "labels": {"alertname": "A"},
-            "startsAt": "2026-03-04T05:06:07Z",
-            "fingerprint": "a",
-        }
-        body = {"version": "4", "alerts": [alert]}
+        body = message(wire_alert(vpn="elsewhere"))
         async with aiohttp.ClientSession() as session:
             url = f"http://127.0.0.1:{stack.mayday.settings.app_port}/webhook/alertmanager"
             for secret, status in (("wrong", 401), (TOKEN, 200)):

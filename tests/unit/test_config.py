@@ -14,7 +14,7 @@ from exporter.settings.settings import from_environment
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import SettingsOf
+    from tests.support.settings import SettingsOf
 
 
 def test_the_defaults_are_those_of_the_contract(settings_of: SettingsOf) -> None:

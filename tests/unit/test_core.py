@@ -27,7 +27,7 @@ from exporter.core.model import (
 )
 from exporter.core.phases import FleetState, VpnState, step
 from exporter.core.verdict import Judgement, Sighting, combine, docker_signal, observe
-from tests.conftest import START, moment
+from tests.support.moments import START, moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

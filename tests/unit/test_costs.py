@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from benchmarks.fleet import SimulatedFleet, settings_for
 from exporter.core.dependents import ManagedLabel
 from exporter.core.model import Container, ContainerState, Moment
 from exporter.fleet.facts import Facts
 from exporter.runtime.daemon_pool import DaemonPool
 from exporter.telemetry.instruments import KeptCounter, KeptHistogram
-from tests.simulation.virtual_time import VirtualClock, run_virtual
+from tests.support.fleet import SimulatedFleet, settings_for
+from tests.support.virtual_time import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

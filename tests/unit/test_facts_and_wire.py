@@ -11,7 +11,7 @@ from exporter.core.dependents import ManagedLabel
 from exporter.core.model import Container, ContainerHealth, ContainerState, Orphan
 from exporter.fleet.facts import Facts
 from exporter.runtime import docker_wire as wire
-from tests.conftest import moment
+from tests.support.moments import moment
 
 LABELS = {"orchestrator.managed": "acestream", "acestream.vpn_container": "gluetun", "acestream.http_port": "19000"}
 

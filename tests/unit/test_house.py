@@ -13,6 +13,7 @@ import yaml
 
 from exporter.telemetry.metrics import Metrics
 from exporter.work import Work
+from tests.mutants import MUTANTS
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "exporter").rglob("*.py"))
@@ -60,6 +61,35 @@ def test_only_the_web_package_serves_http() -> None:
 def test_a_file_fits_in_a_readers_head(path: Path) -> None:
     """No file has grown beyond one noun."""
     assert len(path.read_text().splitlines()) <= SIZE_LIMIT
+
+
+def borrowed(path: Path) -> set[tuple[str, ...]]:
+    """What a file imports from tests and benchmarks, each as its parts."""
+    return {tuple(name.split(".")) for name in imports(path) if re.match(r"(tests|benchmarks)\b", name)}
+
+
+def test_what_tests_share_is_in_support() -> None:
+    """A folder of tests imports from itself and from support alone, and nothing imports what pytest collects."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        folder = path.relative_to(ROOT / "tests").parts[0]
+        for where in borrowed(path):
+            assert where[0] == "tests", f"{path}: tests know nothing of benchmarks"
+            assert set(where[1:2]) <= {folder, "support", "mutants"}, f"{path} imports {'.'.join(where)}"
+            assert not any(part.startswith(("test_", "conftest")) for part in where), f"{path} imports a test"
+
+
+def test_benchmarks_take_from_the_tests_only_what_is_shared() -> None:
+    """Of the tests they import support alone."""
+    for path in sorted((ROOT / "benchmarks").rglob("*.py")):
+        for where in borrowed(path):
+            assert where[0] == "benchmarks" or set(where[1:2]) <= {"support"}, f"{path} imports {'.'.join(where)}"
+
+
+def test_every_mutant_has_its_place() -> None:
+    """`make mutants` breaks code that is there: each rule's code stands in one place of the program."""
+    for mutant in MUTANTS:
+        assert mutant.place(SOURCES)
+        assert mutant.old != mutant.new
 
 
 def test_no_path_of_this_machine() -> None:

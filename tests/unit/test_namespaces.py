@@ -6,7 +6,7 @@ import pytest
 
 from exporter.core.model import Container, ContainerState
 from exporter.fleet.namespaces import Namespaces
-from tests.conftest import moment
+from tests.support.moments import moment
 
 FIRST, SECOND = 1000.0, 2000.0
 """Two starts of the VPN, by Docker's clock."""

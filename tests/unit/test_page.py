@@ -11,8 +11,8 @@ import pytest
 
 from exporter.journal.history import Kind, Record
 from exporter.web.words import duration, folded, listed
-from tests.browser.watched import Watched
-from tests.conftest import START
+from tests.support.moments import START
+from tests.support.watched import Watched
 
 if TYPE_CHECKING:
     from typing import NoReturn

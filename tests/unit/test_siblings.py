@@ -12,8 +12,8 @@ from exporter.core.peers import elder
 from exporter.errors import RefusedError
 from exporter.peers.host import own_container_id
 from exporter.runtime.docker_wire import inspected
-from tests.simulation.virtual_time import VirtualClock, run_virtual
-from tests.test_emergency_mode import Sidecar
+from tests.support.sidecar import Sidecar
+from tests.support.virtual_time import VirtualClock, run_virtual
 
 VPNS = ("gluetun", "gluetun_2")
 

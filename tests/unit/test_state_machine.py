@@ -39,8 +39,8 @@ from exporter.core.model import (
 )
 from exporter.core.phases import ModeChange, PhaseChange, initial_state, step
 from exporter.core.verdict import Judgement, Sighting, combine, docker_signal, observe
-from tests.conftest import moment
 from tests.support.memory import Memory, read, written
+from tests.support.moments import moment
 from tests.unit import reference
 
 EXPIRY_S = 3600.0

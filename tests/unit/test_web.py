@@ -2,76 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
-import random
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from exporter.app import App
-from exporter.clock import SystemClock
 from exporter.core.alerts import Alert
 from exporter.errors import BadRequestError
-from exporter.runtime.simulated import SimulatedRuntime
-from exporter.runtime.simulated_host import SimulatedHost
 from exporter.settings.environment import Secret
 from exporter.sources.alertmanager import Ignored, Selection, parse_webhook
+from tests.support.alerts import message, wire_alert
+from tests.support.waiting import until
+from tests.support.web_client import running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
-    from exporter.core.model import Engine
-    from exporter.settings.settings import Settings
-    from tests.conftest import SettingsOf
+    from tests.support.settings import SettingsOf
+    from tests.support.web_client import Client
 
 SELECTION = Selection(("gluetun", "gluetun_2"))
-
-
-class Client:
-    """A Mayday with a real web server on a free port, and a client for it."""
-
-    def __init__(self, app: App, session: aiohttp.ClientSession) -> None:
-        self.app = app
-        assert app.web is not None
-        assert app.web.address is not None
-        self.url = f"http://127.0.0.1:{app.web.address[1]}"
-        self.session = session
-        assert isinstance(app.runtime, SimulatedRuntime)
-        self.host = app.runtime.host
-
-    async def call(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
-        async with self.session.request(method, f"{self.url}{path}", **options) as answer:
-            text = await answer.text()
-            return answer.status, json.loads(text) if answer.content_type == "application/json" else text
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
-            while not condition():
-                await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def running(settings: Settings, headers: dict[str, str] | None = None) -> AsyncIterator[Client]:
-    """A Mayday with these settings on a simulated fleet, and a client that always sends these headers."""
-    host = SimulatedHost(SystemClock(), random.Random(1))
-    for vpn in settings.policy.vpns:
-        host.add_vpn(vpn)
-
-    async def probe(engine: Engine, _address: str, /) -> bool:
-        return host.answers(engine.id)
-
-    app = App(settings, lambda _s, count: SimulatedRuntime(host, on_request=count), probe=probe)
-    async with app, aiohttp.ClientSession(headers=headers) as session:
-        yield Client(app, session)
 
 
 @pytest.fixture
@@ -80,26 +36,10 @@ async def client(settings_of: SettingsOf) -> AsyncIterator[Client]:
     chosen = replace(
         settings_of(APP_PORT="0", APP_HOST="127.0.0.1"), api_key=Secret("key"), webhook_token=Secret("token")
     )
-    async with running(chosen) as client:
-        app = client.app
-        await client.until(lambda: len(app.controller.fleet.engines) == 10 and not app.controller.ledger.names())
+    async with running(chosen, engines=10) as client:
+        assert len(client.app.controller.fleet.engines) == 10
+        assert not client.app.controller.ledger.names()
         yield client
-
-
-def message(*alerts: dict[str, Any], version: str = "4") -> dict[str, Any]:
-    return {"version": version, "status": "firing", "receiver": "x", "alerts": list(alerts), "truncatedAlerts": 0}
-
-
-def wire_alert(status: str = "firing", fingerprint: str = "00c0ffee12345678", **labels: str) -> dict[str, Any]:
-    return {
-        "status": status,
-        "labels": {"alertname": "ProbeFailed", "vpn": "gluetun_2", **labels},
-        "annotations": {},
-        "startsAt": "2026-03-04T05:06:07.891234567Z",
-        "endsAt": "0001-01-01T00:00:00Z",
-        "generatorURL": "",
-        "fingerprint": fingerprint,
-    }
 
 
 TOKEN = {"Authorization": "Bearer token"}
@@ -108,7 +48,7 @@ KEY = {"Authorization": "Bearer key"}
 
 async def test_what_can_be_read(client: Client) -> None:
     """Every page for reading answers, without a secret, and the numbers agree."""
-    await client.until(lambda: client.app.controller.snapshot.ready)
+    await until(lambda: client.app.controller.snapshot.ready)
     for path in ("/", "/metrics", "/-/healthy", "/-/ready", "/engines", "/history", "/vpn/status"):
         assert (await client.call("GET", path))[0] == 200, path
     _, status = await client.call("GET", "/vpn/status")
@@ -243,7 +183,7 @@ async def test_a_drill_and_its_end(client: Client) -> None:
     body = {"vpn": "gluetun", "duration_seconds": 60}
     assert (await client.call("POST", "/control/drill", json=body, headers=KEY))[0] == 201
     assert client.app.controller.get_emergency_mode_info()["failed_vpn"] == "gluetun"
-    await client.until(lambda: not any(client.app.controller.fleet.on("gluetun")))
+    await until(lambda: not any(client.app.controller.fleet.on("gluetun")))
     assert (await client.call("DELETE", "/control/drill/gluetun", headers=KEY))[0] == 200
     assert not client.app.controller.is_emergency_mode()
     _, history = await client.call("GET", "/history?kind=mode")

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.test_web import Client, running
+from tests.support.web_client import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.conftest import SettingsOf
+    from tests.support.settings import SettingsOf
+    from tests.support.web_client import Client
 
 DRILL = {"vpn": "gluetun_2", "duration_seconds": 60}
 CALLS = [("POST", "/control/drill"), ("POST", "/engines"), ("DELETE", "/engines/x"), ("POST", "/webhook/alertmanager")]
@@ -32,8 +33,7 @@ async def client(request: pytest.FixtureRequest, settings_of: SettingsOf) -> Asy
     secrets = {"API_KEY": request.param, "WEBHOOK_TOKEN": request.param} if request.param else {}
     chosen = settings_of(APP_PORT="0", APP_HOST="127.0.0.1", **secrets)
     headers = {"Authorization": f"Bearer {request.param}"} if request.param else {}
-    async with running(chosen, headers) as client:
-        await client.until(lambda: client.app.controller.snapshot.ready)
+    async with running(chosen, headers, engines=10) as client:
         yield client
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import socket
 import ssl
 import subprocess
@@ -20,22 +19,21 @@ import pytest
 import trustme
 import yaml
 
-from exporter.app import App
-from exporter.clock import SystemClock
 from exporter.errors import ConfigError
-from exporter.runtime.simulated import SimulatedRuntime
-from exporter.runtime.simulated_host import SimulatedHost
 from exporter.settings.environment import Secret
 from exporter.settings.settings import from_environment
 from exporter.settings.web_config import RateLimit, WebConfigError, load
 from exporter.web import guard
 from exporter.web import listener as door
 from exporter.web.guard import Bucket
+from tests.support.simulated import address_of, host_with, mayday_on, populate
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.conftest import SettingsOf
+    from exporter.app import App
+    from tests.support.settings import SettingsOf
 
 PASSWORD = "swordfish"
 HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
@@ -87,40 +85,25 @@ def write(folder: Path, document: Any) -> Path:
 TLS = {"cert_file": "server.crt", "key_file": "server.key"}
 
 
-def probe(*_: object) -> Any:
-    async def answer() -> bool:
-        return True
-
-    return answer()
-
-
 @asynccontextmanager
 async def mayday(settings_of: SettingsOf, path: Path, **changes: Any) -> AsyncIterator[App]:
     settings = replace(settings_of(APP_PORT="0", APP_HOST="127.0.0.1"), web_config_file=path, **changes)
-    host = SimulatedHost(SystemClock(), random.Random(1))
-    for vpn in settings.policy.vpns:
-        host.add_vpn(vpn)
-    async with App(settings, lambda _s, count: SimulatedRuntime(host, on_request=count), probe=probe) as app:
+    host = host_with(settings.policy.vpns)
+    populate(host, settings, settings.policy.min_replicas)
+    async with mayday_on(host, settings) as app:
         yield app
 
 
 async def status(
     app: App, path: str = "/-/healthy", *, method: str = "GET", scheme: str = "http", **options: Any
 ) -> int:
-    assert app.web is not None
-    assert app.web.address is not None
+    host, port = address_of(app)
     async with (
         aiohttp.ClientSession() as session,
-        session.request(method, f"{scheme}://127.0.0.1:{app.web.address[1]}{path}", **options) as answer,
+        session.request(method, f"{scheme}://{host}:{port}{path}", **options) as answer,
     ):
         await answer.read()
         return answer.status
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------

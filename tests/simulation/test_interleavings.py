@@ -12,10 +12,10 @@ from exporter.core.model import ContainerState, Mode, Phase
 from exporter.core.spec import EngineSpec
 from exporter.fleet.ledger import Stage
 from exporter.runtime.simulated import Faults
-from tests.simulation.alertmanager import message
 from tests.simulation.network import SECRET, Door
-from tests.simulation.virtual_time import VirtualClock, run_virtual
-from tests.test_emergency_mode import Sidecar, play
+from tests.support.alerts import message, wire_alert
+from tests.support.sidecar import Sidecar, play
+from tests.support.virtual_time import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
     from exporter.runtime.simulated_host import Box
@@ -301,8 +301,8 @@ def test_one_bad_alert_spoils_the_message(spoilt: dict[str, Any]) -> None:
     """A message is used whole or not at all: the good alert in front of a bad one changes nothing."""
 
     async def scenario(s: Sidecar) -> None:
-        alert = {"status": "firing", "labels": {"alertname": "A", "vpn": "gluetun"}, "startsAt": "2025-11-07T22:00:00Z"}
-        status, answer = await Door(s.app).call("POST", "/webhook/alertmanager", message([alert, {**alert, **spoilt}]))
+        alert = wire_alert(starts_at="2025-11-07T22:00:00Z")
+        status, answer = await Door(s.app).call("POST", "/webhook/alertmanager", message(alert, {**alert, **spoilt}))
         assert (status, list(answer)) == (400, ["error"])
         assert s.app.controller.state.mode is Mode.NORMAL
         assert not s.app.controller.alerts.book

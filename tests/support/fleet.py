@@ -15,6 +15,9 @@ from exporter.runtime import simulated
 from exporter.runtime.simulated import SimulatedRuntime
 from exporter.runtime.simulated_host import Box, SimulatedHost
 from exporter.settings.settings import from_environment
+from tests.support.settings import vpn_names, vpn_variables
+from tests.support.simulated import populate
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -25,19 +28,15 @@ if TYPE_CHECKING:
     from exporter.runtime.simulated import Effect
     from exporter.settings.settings import Settings
 
-LABELS = {"orchestrator.managed": "acestream"}
-
 
 def settings_for(vpns: int, engines: int, **environment: str) -> Settings:
     """Settings of a fleet with so many VPNs and MIN_REPLICAS; every VPN publishes as many ports as it may need."""
-    names = ["gluetun", *(f"gluetun_{number}" for number in range(2, vpns + 1))]
     each = -(-engines // vpns)
     size = max(2, min(2 * each, 15_000 // vpns))
     ranges = {f"GLUETUN_PORT_RANGE_{n + 1}": f"{19000 + n * size}-{19000 + n * size + size - 1}" for n in range(vpns)}
     return from_environment(
         {
-            "GLUETUN_CONTAINER_NAME": names[0],
-            **{f"GLUETUN_CONTAINER_NAME_{number}": name for number, name in enumerate(names[1:], start=2)},
+            **vpn_variables(*vpn_names(vpns)),
             **ranges,
             "MIN_REPLICAS": str(engines),
             "APP_HOST": "127.0.0.1",
@@ -107,11 +106,7 @@ class SimulatedFleet:
 
     def populate(self, engines: int) -> None:
         """Engines that are there already, evenly on all VPNs."""
-        vpns = self.settings.policy.vpns
-        for number in range(engines):
-            vpn = vpns[number % len(vpns)]
-            port = self.settings.policy.ports[vpn][number // len(vpns)]
-            self.host.add_engine(vpn, port, f"acestream-{number + 1}", LABELS)
+        populate(self.host, self.settings, engines)
 
     def app(self, clock: Clock, *, serve: bool = False, threaded: bool = False) -> App:
         """A Mayday on it."""
@@ -130,6 +125,5 @@ class SimulatedFleet:
     async def running(self, clock: Clock, *, serve: bool = False, threaded: bool = False) -> AsyncIterator[App]:
         """A Mayday on it that has read everything and is ready."""
         async with self.app(clock, serve=serve, threaded=threaded) as app:
-            while not app.controller.snapshot.ready:
-                await asyncio.sleep(0.01)
+            await until(lambda: app.controller.snapshot.ready)
             yield app

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.core.model import Phase
 from exporter.runtime.simulated import Faults
-from tests.test_emergency_mode import Sidecar, play
+from tests.support.sidecar import Sidecar, play
 
 MISSED = "the event stream missed a change"
 

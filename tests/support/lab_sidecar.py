@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError
 
-from tests.docker.lab import wait_for
+from tests.support.lab import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.docker.lab import Lab
+    from tests.support.lab import Lab
 
 
 class Sidecar:

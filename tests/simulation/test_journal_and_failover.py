@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.core.model import Phase
-from tests.simulation.virtual_time import VirtualClock, run_virtual
-from tests.test_emergency_mode import Sidecar
+from tests.support.sidecar import Sidecar
+from tests.support.virtual_time import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,86 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from exporter.app import App
 from exporter.core.model import Mode, Phase
 from exporter.errors import RefusedError
-from exporter.runtime.simulated import SimulatedRuntime
-from exporter.runtime.simulated_host import SimulatedHost
-from exporter.settings.settings import from_environment
-from tests.simulation.virtual_time import VirtualClock, run_virtual
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from exporter.core.model import Engine
-
-
-class Sidecar:
-    """A whole Mayday on a simulated fleet."""
-
-    def __init__(self, clock: VirtualClock, **environment: str) -> None:
-        names = {"GLUETUN_CONTAINER_NAME": "gluetun", "GLUETUN_CONTAINER_NAME_2": "gluetun_2"}
-        self.settings = from_environment({**names, **environment})
-        self.clock = clock
-        self.host = SimulatedHost(clock, random.Random(1))
-        self.runtime = SimulatedRuntime(self.host)
-        for vpn in self.settings.policy.vpns:
-            self.host.add_vpn(vpn)
-        self.app = self.new_app()
-
-    def new_app(self, own_id: str | None = None) -> App:
-        async def probe(engine: Engine, _address: str, /) -> bool:
-            return self.host.answers(engine.id)
-
-        return App(
-            self.settings,
-            lambda _s, _c: self.runtime,
-            clock=self.clock,
-            probe=probe,
-            serve=False,
-            threaded=False,
-            own_id=own_id,
-        )
-
-    async def until(self, condition: Callable[[], object], every_s: float = 0.01) -> None:
-        """Wait until something is so, at most a minute of virtual time."""
-        async with asyncio.timeout(60):
-            while not condition():
-                await asyncio.sleep(every_s)
-
-    @property
-    def info(self) -> dict[str, object]:
-        return self.app.controller.get_emergency_mode_info()
-
-    def phase(self, vpn: str) -> Phase:
-        return self.app.controller.state.vpns[vpn].phase
-
-    def counts(self) -> list[int]:
-        return [
-            sum(box.labels.get("acestream.vpn_container") == vpn for box in self.host.boxes.values())
-            for vpn in self.settings.policy.vpns
-        ]
-
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.app.metrics.registry.get_sample_value(name, labels)
-
-
-def play(scenario: Callable[[Sidecar], Awaitable[None]], **environment: str) -> None:
-    """Run a scenario from ten seconds after Mayday's start."""
-
-    async def main(clock: VirtualClock) -> None:
-        sidecar = Sidecar(clock, **environment)
-        async with sidecar.app:
-            await asyncio.sleep(10)
-            await scenario(sidecar)
-
-    run_virtual(main)
+from tests.support.sidecar import Sidecar, play
+from tests.support.virtual_time import VirtualClock, run_virtual
 
 
 class TestEmergencyModeState:
