@@ -16,6 +16,8 @@ HTTPS_PORT_LABEL = "acestream.https_port"
 HOST_PORT_LABEL = "host.http_port"
 FORWARDED_LABEL = "acestream.forwarded"
 EXPLICIT_LABEL = "mayday.requested"
+MADE_LABEL = "mayday.made"
+"""On the containers that Mayday made itself: only these are its own to remove."""
 SIDECAR_LABEL = "mayday.sidecar"
 """On the image of Mayday itself, so that one finds another."""
 
@@ -141,6 +143,7 @@ def read_engine(
         healthy=healthy.get(container.id),
         explicit=labels.get(EXPLICIT_LABEL) == "true",
         forwarded=labels.get(FORWARDED_LABEL) == "true",
+        own=MADE_LABEL in labels,
     )
 
 

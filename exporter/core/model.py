@@ -180,6 +180,8 @@ class Engine:
     """Somebody asked for it through the API: it comes on top of the share."""
     forwarded: bool = False
     """It listens on the port that the VPN provider forwards."""
+    own: bool = False
+    """Mayday made it; what others made is theirs."""
 
     @property
     def counted_as(self) -> EngineState:

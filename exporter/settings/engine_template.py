@@ -13,6 +13,7 @@ from exporter.core.dependents import (
     HOST_PORT_LABEL,
     HTTP_PORT_LABEL,
     HTTPS_PORT_LABEL,
+    MADE_LABEL,
     VPN_LABEL,
     ManagedLabel,
 )
@@ -71,6 +72,7 @@ class EngineTemplate:
             **{key: fill_in(value, values) for key, value in self.labels.items()},
             **(extra_labels or {}),
             label.key: label.value or "true",
+            MADE_LABEL: "true",
             VPN_LABEL: vpn,
             HTTP_PORT_LABEL: values["http_port"],
             HTTPS_PORT_LABEL: values["https_port"],
