@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what Mayday needs: `run` for the program, `test` for its tests besides. Says what it does; does nothing twice.
+# Installs what Mayday needs: `run` for the program, `test` for its tests besides, `python` for those tests that need no
+# Debian packages. Says what it does; does nothing twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 kind=${1:-run}
@@ -45,10 +46,10 @@ if [ -z "$python" ]; then
     python=$(find_python)
     [ -n "$python" ] || { say "Python 3.11 or newer is needed"; exit 1; }
 fi
-"$python" -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+[ -x .venv/bin/python ] || "$python" -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
 
 lock=requirements.lock
-[ "$kind" = test ] && lock=requirements-dev.lock
+[ "$kind" = run ] || lock=requirements-dev.lock
 stamp=.venv/.installed
 wanted="$(cat "$lock" pyproject.toml | sha256sum | cut -d' ' -f1) $lock"
 have=$(cat "$stamp" 2>/dev/null || true)
@@ -59,7 +60,7 @@ if [ "$have" != "$wanted" ] && ! { [ "$kind" = run ] && [ "${have##* }" = requir
     fi
     say "installing Python packages from $lock"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
-    if [ "$kind" = test ]; then
+    if [ "$kind" != run ]; then
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
     else
         # The program alone needs no build tool: a path file makes the checkout importable, a script starts it.
