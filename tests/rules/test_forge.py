@@ -135,7 +135,7 @@ def test_a_tag_that_does_not_fit_is_refused(tag: str, changes: str, fault: str, 
     (tmp_path / "CHANGELOG.md").write_text(f"# Changes\n\n{changes}\n## [1.2.1]\n\n- Older.\n")
     script = release_step("The tag is the version, and the changes of it are written down")
     command = ["bash", "-e", "-c", script]
-    environment = {"GITHUB_REF_NAME": tag, "PATH": "/usr/bin:/bin"}
+    environment = {"GITHUB_REF_NAME": tag, "PATH": "/usr/bin:/bin", "RUNNER_TEMP": str(tmp_path)}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (result.returncode == 0) is (fault == "")
     assert fault in result.stdout
