@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from exporter.condition import Condition
 from exporter.core import plan
 from exporter.core.alerts import Heard
-from exporter.core.decision import decide, judge
-from exporter.core.model import Mode, Phase, Reason, Source, Verdict
-from exporter.core.phases import ModeChange, PhaseChange, initial_state, may_declare
+from exporter.core.decision import decide
+from exporter.core.model import Mode
+from exporter.core.phases import ModeChange, PhaseChange, initial_state
 from exporter.core.snapshot import Snapshot
 from exporter.core.verdict import Judgement
-from exporter.errors import BadRequestError
+from exporter.declarations import Declarations
 from exporter.fleet.facts import Facts
 from exporter.fleet.ledger import Ledger
 from exporter.fleet.results import Inspected
@@ -44,10 +44,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("mayday")
 
 
-DECLARED_S = 3600.0
-"""How long `enter_emergency_mode` declares a VPN failed, seconds: a forgotten declaration ends by itself."""
-
-
 class Controller:
     """State, signals and facts of one fleet."""
 
@@ -66,9 +62,11 @@ class Controller:
         self.alerts = AlertSource(policy.vpns, settings.alert_expiry_s)
         self.operator = OperatorSource(policy.vpns)
         self.sources: tuple[SignalSource, ...] = (self.docker, self.alerts, self.operator)
+        self._declarations = Declarations(self)
         self.state = initial_state(policy, clock.now())
         self._keeper = Keeper(memories, self.sources, policy, clock)
         self._judgements: Mapping[str, Judgement] = dict.fromkeys(policy.vpns, Judgement())
+        self._deferred: Mapping[str, plan.Evacuation] = {}
         self._emergency_s = 0.0
         self._condition = Condition(settings.control, alertmanager=bool(settings.alertmanager_url))
         self._durations = Durations(recorder.metrics, policy)
@@ -211,22 +209,19 @@ class Controller:
 
         Raises:
             BadRequestError: there is no such VPN.
+            RefusedError: it is needed, as no other VPN is known to be healthy.
         """
-        if vpn not in self.state.vpns:
-            raise BadRequestError(f"there is no VPN '{vpn}'; there are {', '.join(self.policy.vpns)}")
-        self.operator.start_drill(vpn, duration_s, detail, self.clock.now())
-        self.recorder.signalled(Reason.DRILL, f"Drill: VPN '{vpn}' is declared failed for {duration_s:g} s", vpn, {})
+        self._declarations.start_drill(vpn, duration_s, detail)
         self._save()
         self.evaluate()
 
     def end_drill(self, vpn: str) -> bool:
         """Take the declaration back; False: there was none."""
-        if not self.operator.end_drill(vpn):
-            return False
-        self.recorder.signalled(Reason.DRILL, f"Drill: VPN '{vpn}' is no longer declared failed", vpn, {})
-        self._save()
-        self.evaluate()
-        return True
+        ended = self._declarations.end_drill(vpn)
+        if ended:
+            self._save()
+            self.evaluate()
+        return ended
 
     def signals(self, now: Moment) -> list[Signal]:
         """What all sources say now."""
@@ -236,23 +231,11 @@ class Controller:
 
     def enter_emergency_mode(self, failed_vpn: str, healthy_vpn: str) -> bool:
         """Declare a VPN failed, as a drill does, while another carries on. False: nothing changed."""
-        if not self.deciding or not may_declare(self.state, failed_vpn, healthy_vpn):
-            return False
-        self.start_drill(failed_vpn, DECLARED_S, f"declared failed; {healthy_vpn} carries on")
-        return self.is_emergency_mode()
+        return self._declarations.enter(failed_vpn, healthy_vpn)
 
     def exit_emergency_mode(self) -> bool:
         """Take back all declarations, if that ends the emergency. False: nothing changed."""
-        if not self.deciding or not self.is_emergency_mode():
-            return False
-        now = self.clock.now()
-        others = [signal for signal in self.signals(now) if signal.source is not Source.OPERATOR]
-        judgements = judge(self.policy.vpns, others, now)
-        if any(judgements[name].verdict is not Verdict.HEALTHY for name in self.state.having(Phase.FAILED)):
-            return False
-        for name in list(self.operator.drills):
-            self.end_drill(name)
-        return not self.is_emergency_mode()
+        return self._declarations.exit()
 
     def is_emergency_mode(self) -> bool:
         """Whether the mode is emergency."""
@@ -269,14 +252,16 @@ class Controller:
         if self.deciding:
             now, fleet, before = self.clock.now(), self.fleet, self.state
             changes_at = [at for source in self.sources if (at := source.next_change(now)) is not None]
-            decision = decide(before, fleet, self.signals(now), self.policy, now, min(changes_at, default=None))
+            signals = self._declarations.end_needed(self.signals(now), now)
+            decision = decide(before, fleet, signals, self.policy, now, min(changes_at, default=None))
             self._judgements, self.state = decision.judgements, decision.state
+            self._deferred = decision.deferred
             for change in decision.changes:
                 self._tell(change, fleet, event_at)
             if self.state is not before:
                 self._save()
             self.ledger.find(fleet)
-            for vpn in sorted(self.ledger.vpns_to_undo_on.union(decision.evacuate)):
+            for vpn in sorted(self.ledger.vpns_to_undo_on.union(decision.cleanup)):
                 self.request(Work.CLEANUP, vpn, 0)
             if decision.repair:
                 self.request(Work.REPAIR, None, 0)
@@ -326,6 +311,7 @@ class Controller:
             state=self.state,
             fleet=fleet,
             judgements=self._judgements,
+            deferred=self._deferred,
             desired=plan.desired(self.state, self.policy),
             counts=fleet.counts,
             docker_up=condition.docker_up,

@@ -32,7 +32,7 @@ class Cleanup:
     async def clean_up(self, vpn: str) -> float | None:
         """Remove the ghosts on a failed VPN, and creations that were overtaken; seconds until to try again, or None."""
         controller = self._controller
-        targets = plan.ghosts(controller.state, controller.fleet, vpn)
+        targets = plan.ghosts(controller.fleet, vpn) if self._may_evacuate(vpn) else ()
         overtaken = [] if targets else controller.ledger.to_undo(controller.fleet.on(vpn))
         if not targets and not overtaken:
             return None
@@ -41,16 +41,17 @@ class Cleanup:
                 self._rehearsal.remove(engine, RemoveReason.VPN_FAILED)
             return None
         results = await asyncio.gather(
-            *(
-                self.remove(e, RemoveReason.VPN_FAILED, lambda: plan.must_evacuate(controller.state, vpn))
-                for e in targets
-            ),
+            *(self.remove(e, RemoveReason.VPN_FAILED, lambda: self._may_evacuate(vpn)) for e in targets),
             *(self.undo(e.id, e.name, e.vpn, grace_s=controller.settings.engine_stop_timeout_s) for e in overtaken),
         )
         # Docker has the last word on whether they are gone.
         await self._calls.read_again()
         controller.request(Work.PROVISION, None, 0)
         return RETRY_S if Outcome.ERROR in results else None
+
+    def _may_evacuate(self, vpn: str) -> bool:
+        controller = self._controller
+        return plan.may_evacuate(controller.state, controller.fleet, controller.policy, controller.clock.mono(), vpn)
 
     async def remove(self, engine: Engine, reason: RemoveReason, wanted: Callable[[], bool]) -> Outcome:
         """Stop and remove one engine as long as that is wanted."""

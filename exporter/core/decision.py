@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.core import plan
-from exporter.core.model import Phase
+from exporter.core.model import Phase, Reason, Verdict
 from exporter.core.phases import ModeChange, step
 from exporter.core.verdict import combine
 
@@ -29,8 +29,10 @@ class Decision:
     state: FleetState
     changes: tuple[PhaseChange | ModeChange, ...]
     """Phases first, then the mode."""
-    evacuate: tuple[str, ...]
-    """VPNs whose engines are to be removed now."""
+    cleanup: tuple[str, ...]
+    """VPNs on which engines are to be stopped or removed now."""
+    deferred: Mapping[str, plan.Evacuation]
+    """VPNs whose evacuation waits, and why."""
     repair: bool
     """Whether there are orphans to repair."""
     provision: bool
@@ -45,6 +47,16 @@ def judge(vpns: Iterable[str], signals: Iterable[Signal], now: Moment) -> dict[s
     for signal in signals:
         by_vpn[signal.vpn].append(signal)
     return {vpn: combine(about, now) for vpn, about in by_vpn.items()}
+
+
+def drills_to_end(vpns: Iterable[str], signals: Iterable[Signal], now: Moment) -> list[str]:
+    """The drilled VPNs that are needed: no VPN without a drill is known to be healthy."""
+    signals = list(signals)
+    drilled = {signal.vpn for signal in signals if signal.reason is Reason.DRILL}
+    judgements = judge(vpns, signals, now)
+    if any(judgements[vpn].verdict is Verdict.HEALTHY for vpn in judgements.keys() - drilled):
+        return []
+    return [vpn for vpn in judgements if vpn in drilled]
 
 
 def decide(
@@ -69,11 +81,16 @@ def decide(
     ]
     if signals_change_at is not None:
         ends.append(signals_change_at)
+    evacuations = {vpn: plan.evacuation(state, fleet, policy, now.mono, vpn) for vpn in state.having(Phase.FAILED)}
+    ends += [plan.evacuation_due(state, policy, vpn) for vpn, e in evacuations.items() if e is plan.Evacuation.DELAY]
     return Decision(
         judgements,
         state,
         changes,
-        evacuate=tuple(plan.haunted(state, fleet)),
+        cleanup=tuple(
+            vpn for vpn in state.vpns if evacuations.get(vpn) is plan.Evacuation.SAFE or plan.wrecks(state, fleet, vpn)
+        ),
+        deferred={vpn: e for vpn, e in evacuations.items() if e not in {None, plan.Evacuation.SAFE}},
         repair=bool(plan.orphans(state, fleet)),
         provision=relief_new or any(isinstance(c, ModeChange) or c.after is Phase.HEALTHY for c in changes),
         look_again_at=min(ends, default=None),

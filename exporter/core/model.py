@@ -102,6 +102,10 @@ class ContainerState(StrEnum):
     DEAD = "dead"
 
 
+WRECKED = frozenset({ContainerState.DEAD, ContainerState.REMOVING})
+"""States in which a container can never run again."""
+
+
 class ContainerHealth(StrEnum):
     """Docker's `State.Health.Status`; `NONE` when the container has no health check."""
 
@@ -184,6 +188,11 @@ class Engine:
     """Mayday made it; what others made is theirs."""
 
     @property
+    def planned(self) -> bool:
+        """Whether it counts towards the share of its VPN."""
+        return self.own and not self.explicit and self.state not in WRECKED
+
+    @property
     def counted_as(self) -> EngineState:
         """The one state it is counted under."""
         if self.orphan in {Orphan.RESTART, Orphan.RECREATE}:
@@ -201,7 +210,7 @@ class Group:
     states: Mapping[EngineState, int] = field(default_factory=dict)
     """How many are in each state."""
     planned: int = 0
-    """How many count towards the share: all but those that somebody asked for."""
+    """How many count towards the share: own engines that were not asked for."""
     orphans: int = 0
 
     def changed(self, engines: tuple[Engine, ...], gone: Sequence[Engine], come: Sequence[Engine]) -> Group:
@@ -209,7 +218,7 @@ class Group:
         states = Counter(self.states)
         states.update(engine.counted_as for engine in come)
         states.subtract(engine.counted_as for engine in gone)
-        planned = sum(not engine.explicit for engine in come) - sum(not engine.explicit for engine in gone)
+        planned = sum(engine.planned for engine in come) - sum(engine.planned for engine in gone)
         orphans = sum(e.orphan is not None for e in come) - sum(e.orphan is not None for e in gone)
         return Group(engines, +states, self.planned + planned, self.orphans + orphans)
 
@@ -260,6 +269,14 @@ class Capacity(StrEnum):
     FULL = "full"
 
 
+class Response(StrEnum):
+    """`OTHERS_ON_FAILURE`: what happens to an engine owned by others when its VPN fails."""
+
+    PARK = "park"
+    """It is stopped, and started again when its VPN is healthy."""
+    LEAVE = "leave"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The settings that decisions depend on."""
@@ -272,6 +289,10 @@ class Policy:
     ports: Mapping[str, range] = field(default_factory=dict)
     """Per VPN, the engine ports that it publishes."""
     capacity: Capacity = Capacity.REDUCED
+    evacuation_delay_s: float = 5.0
+    """How long a failure has to last before engines are removed for it, seconds."""
+    others: Response = Response.PARK
+    """What happens to engines owned by others when their VPN fails."""
     stabilization_s: float = 120.0
     start_timeout_s: float = 120.0
     """How long a VPN that was not yet seen healthy may stay in health `starting`, seconds."""

@@ -6,7 +6,7 @@ emergency was entered and why.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CARRYING = frozenset({Phase.HEALTHY, Phase.STABILIZING})
 """Phases in which a VPN's engines work."""
+DOUBTS = frozenset({Verdict.UNKNOWN, Verdict.SUSPECT})
+"""Verdicts that leave the phase as it is, and take the engines out of service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class FleetState:
     vpns: Mapping[str, VpnState]
     redundant: bool = True
     emergency: Emergency | None = None
+    doubtful: frozenset[str] = field(default=frozenset(), compare=False)
+    """VPNs whose verdict is neither healthy nor unhealthy: nothing new is given to them, and they are no carriers."""
 
     def having(self, *phases: Phase) -> tuple[str, ...]:
         """Names of the VPNs in any of these phases, in configured order."""
@@ -122,7 +126,7 @@ def may_declare(state: FleetState, failed: str, carrying: str) -> bool:
 def next_phase(vpn: VpnState, judgement: Judgement, policy: Policy, now: Moment) -> VpnState:
     """One VPN's state under a verdict; the same object when nothing changes."""
     deciding = judgement.deciding
-    if judgement.verdict in {Verdict.UNKNOWN, Verdict.SUSPECT} or deciding is None:
+    if judgement.verdict in DOUBTS or deciding is None:
         return vpn
     if judgement.verdict is Verdict.UNHEALTHY:
         if vpn.phase is Phase.FAILED:
@@ -148,9 +152,10 @@ def step(
         for name, vpn in vpns.items()
         if vpn is not state.vpns[name] and vpn.reason is not None
     )
+    doubtful = frozenset(name for name in vpns if judgements[name].verdict in DOUBTS)
     if not changes:
-        return state, ()
-    after = replace(state, vpns=vpns)
+        return (state if doubtful == state.doubtful else replace(state, doubtful=doubtful)), ()
+    after = replace(state, vpns=vpns, doubtful=doubtful)
     change = _mode_change(state, after, changes, now)
     if change is None:
         return after, changes

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from exporter.core.model import Capacity, ContainerState, EngineState, Mode, Orphan, Phase
+from exporter.core.model import WRECKED, Capacity, ContainerState, EngineState, Mode, Orphan, Phase, Response
 from exporter.core.phases import CARRYING
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from exporter.core.model import Engine, Fleet, Policy
     from exporter.core.phases import FleetState
+
+
+PARKABLE = frozenset({ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.PAUSED})
 
 
 class RemoveReason(StrEnum):
@@ -74,18 +77,65 @@ def may_create_on(state: FleetState, vpn: str) -> bool:
 
 
 def must_evacuate(state: FleetState, vpn: str) -> bool:
-    """Whether engines on this VPN are ghosts at this moment; the one guard of every removal by failover."""
+    """Whether engines on this VPN are ghosts at this moment: out of service at once, to go once that is safe."""
     return state.mode is Mode.EMERGENCY and state.vpns[vpn].phase is Phase.FAILED
 
 
-def haunted(state: FleetState, fleet: Fleet) -> list[str]:
-    """The VPNs that carry ghosts."""
-    return [vpn for vpn, group in fleet.groups.items() if group.engines and must_evacuate(state, vpn)]
+class Evacuation(StrEnum):
+    """Whether the engines of a failed VPN may be stopped and removed, and if not, why that waits."""
+
+    SAFE = "safe"
+    DELAY = "delay"
+    """The failure has not lasted long enough."""
+    NO_CARRIER = "no_carrier"
+    """No other VPN carries: to remove engines might cost the only ones that can work again."""
 
 
-def ghosts(state: FleetState, fleet: Fleet, vpn: str) -> tuple[Engine, ...]:
-    """The engines of a VPN that failover removes."""
-    return fleet.on(vpn) if must_evacuate(state, vpn) else ()
+def carriers(state: FleetState, fleet: Fleet) -> list[str]:
+    """The VPNs that carry: in phase healthy, not in doubt, and with at least one engine that works."""
+    return [
+        vpn
+        for vpn in state.having(Phase.HEALTHY)
+        if vpn not in state.doubtful and fleet.groups[vpn].states.get(EngineState.WORKING)
+    ]
+
+
+def evacuation(state: FleetState, fleet: Fleet, policy: Policy, mono: float, vpn: str) -> Evacuation | None:
+    """Whether the evacuation of a VPN is safe now (monotonic seconds); None: there is nothing to evacuate."""
+    if not must_evacuate(state, vpn) or not (ghosts(fleet, vpn) or to_park(fleet, policy, vpn)):
+        return None
+    if policy.min_replicas and not carriers(state, fleet):
+        return Evacuation.NO_CARRIER
+    return Evacuation.SAFE if mono >= evacuation_due(state, policy, vpn) else Evacuation.DELAY
+
+
+def evacuation_due(state: FleetState, policy: Policy, vpn: str) -> float:
+    """When the failure of a VPN has lasted long enough, monotonic seconds."""
+    return state.vpns[vpn].since.mono + policy.evacuation_delay_s
+
+
+def may_evacuate(state: FleetState, fleet: Fleet, policy: Policy, mono: float, vpn: str) -> bool:
+    """Whether engines of this VPN may be stopped or removed now; the one guard of every such call by failover."""
+    return evacuation(state, fleet, policy, mono, vpn) is Evacuation.SAFE
+
+
+def ghosts(fleet: Fleet, vpn: str) -> tuple[Engine, ...]:
+    """The engines of a failed VPN that failover removes: the own ones."""
+    return tuple(engine for engine in fleet.on(vpn) if engine.own)
+
+
+def to_park(fleet: Fleet, policy: Policy, vpn: str) -> tuple[Engine, ...]:
+    """The engines of a failed VPN that failover stops: those owned by others, as far as they run."""
+    if policy.others is not Response.PARK:
+        return ()
+    return tuple(engine for engine in fleet.on(vpn) if not engine.own and engine.state in PARKABLE)
+
+
+def wrecks(state: FleetState, fleet: Fleet, vpn: str) -> tuple[Engine, ...]:
+    """Own engines that can never run again: Docker has given up removing them, or has not finished."""
+    if state.mode is Mode.OUTAGE:
+        return ()
+    return tuple(engine for engine in fleet.on(vpn) if engine.own and engine.state in WRECKED)
 
 
 def may_repair_on(state: FleetState, vpn: str) -> bool:
@@ -94,7 +144,7 @@ def may_repair_on(state: FleetState, vpn: str) -> bool:
 
 
 def orphans(state: FleetState, fleet: Fleet) -> list[Engine]:
-    """The engines to repair. Nobody restarts what Docker is removing."""
+    """The engines to repair: not what Docker is removing; of others', only those that run without a network."""
     return [
         engine
         for group in fleet.groups.values()
@@ -104,6 +154,7 @@ def orphans(state: FleetState, fleet: Fleet) -> list[Engine]:
         and may_repair_on(state, engine.vpn)
         and engine.state is not ContainerState.REMOVING
         and not (engine.orphan is Orphan.RESTART and engine.state is ContainerState.DEAD)
+        and (engine.own or (engine.orphan is Orphan.RESTART and engine.state is ContainerState.RUNNING))
     ]
 
 
@@ -114,7 +165,7 @@ def health_manager_runs(state: FleetState) -> bool:
 
 def needs_successor(engine: Engine, fleet: Fleet, policy: Policy) -> bool:
     """Whether an engine removed as unhealthy must be made anew: not where its VPN has enough without it."""
-    others = sum(not other.explicit for other in fleet.on(engine.vpn) if other.id != engine.id)
+    others = sum(other.planned for other in fleet.on(engine.vpn) if other.id != engine.id)
     return engine.explicit or others < shares(policy)[engine.vpn]
 
 
@@ -173,15 +224,18 @@ def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str,
     reason = ProvisionReason.FILL
     targets = desired(state, policy)
     if state.mode is Mode.EMERGENCY and policy.capacity is Capacity.REDUCED:
-        targets = {relief: targets[relief]} if relief is not None else {}
+        targets = {}
         reason = ProvisionReason.RELIEF
+    if relief is not None:
+        # One at least, even where the share is none: without an engine it would never become a carrier.
+        targets[relief] = max(shares(policy)[relief], targets.get(relief, 0), 1)
     room = policy.max_replicas - fleet.size - sum(pending.values())
     carried = {vpn: group.planned for vpn, group in fleet.groups.items()}
     if relief is not None:
         # Those that work, and orphans, which are repaired anyway. One that does not work does not count, because nobody
         # replaces it during an emergency.
         carried[relief] = sum(
-            not e.explicit and (e.orphan is not None or e.counted_as is EngineState.WORKING) for e in fleet.on(relief)
+            e.planned and (e.orphan is not None or e.counted_as is EngineState.WORKING) for e in fleet.on(relief)
         )
     result = []
     for vpn, target in targets.items():
@@ -201,7 +255,9 @@ def choose_vpn(
     """The VPN for an engine that somebody asked for: the least loaded in phase healthy, or why there is none."""
     if fleet.size + sum(pending.values()) >= policy.max_replicas:
         return Refusal("max_replicas", f"the fleet is at its limit of {policy.max_replicas} engines (MAX_REPLICAS)")
-    candidates = [vpn for vpn in ([wanted] if wanted else policy.vpns) if may_create_on(state, vpn)]
+    candidates = [
+        vpn for vpn in ([wanted] if wanted else policy.vpns) if may_create_on(state, vpn) and vpn not in state.doubtful
+    ]
     if not candidates:
         return _nobody(state, mono, wanted)
     carried = {vpn: len(fleet.on(vpn)) + pending.get(vpn, 0) for vpn in candidates}
@@ -259,6 +315,8 @@ def _nobody(state: FleetState, mono: float, wanted: str | None) -> Refusal:
     if stabilizing:
         left = min(stabilizing)
         return Refusal("stabilizing", f"the VPN has just recovered and stabilizes for another {left:.0f} s", left)
+    if wanted and wanted in state.doubtful:
+        return Refusal("vpn_in_doubt", f"whether VPN '{wanted}' works is in doubt at the moment")
     if wanted:
         return Refusal("vpn_not_healthy", f"VPN '{wanted}' is {state.vpns[wanted].phase}")
     return Refusal("no_healthy_vpn", "no VPN is known to be healthy yet")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from exporter.core.model import Fleet, Moment
     from exporter.core.phases import FleetState
+    from exporter.core.plan import Evacuation
     from exporter.core.verdict import Judgement
 
 
@@ -27,6 +28,8 @@ class Snapshot:
     desired: Mapping[str, int]
     counts: Mapping[tuple[str, str], int]
     """Engines by (VPN, `EngineState`)."""
+    deferred: Mapping[str, Evacuation] = field(default_factory=dict)
+    """VPNs whose evacuation waits, and why."""
     docker_up: bool = False
     events_connected: bool = False
     read_at: Moment | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.dependents import ManagedLabel
-from exporter.core.model import Capacity, Policy
+from exporter.core.model import Capacity, Policy, Response
 from exporter.errors import ConfigError
 from exporter.settings.engine_template import DEFAULT_ENVIRONMENT, DEFAULT_IMAGE, EngineTemplate, unknown_placeholders
 from exporter.settings.environment import Environment, Secret
@@ -166,6 +166,8 @@ def _policy(env: Environment, values: Mapping[str, str]) -> Policy:
         max_replicas=maximum,
         ports=_port_ranges(env, values, vpns),
         capacity=env.choice("EMERGENCY_CAPACITY", Capacity, Capacity.REDUCED),
+        evacuation_delay_s=env.number("EVACUATION_DELAY_S", 5, low=0, high=3600),
+        others=env.choice("OTHERS_ON_FAILURE", Response, Response.PARK),
         stabilization_s=env.number("VPN_STABILIZATION_PERIOD_S", 120, low=0, high=86400),
         start_timeout_s=env.number("VPN_START_TIMEOUT_S", 120, low=1, high=86400),
     )

@@ -22,10 +22,10 @@ class OperatorSource:
         self._vpns = frozenset(vpns)
         self.drills: dict[str, Signal] = {}
 
-    def start_drill(self, vpn: str, duration_s: float, detail: str, now: Moment) -> None:
-        """Declare a VPN failed."""
+    def drill(self, vpn: str, duration_s: float, detail: str, now: Moment) -> Signal:
+        """The signal of a drill of so many seconds."""
         expires = now.mono + duration_s
-        self.drills[vpn] = Signal(vpn, Source.OPERATOR, Verdict.UNHEALTHY, Reason.DRILL, detail, now, expires)
+        return Signal(vpn, Source.OPERATOR, Verdict.UNHEALTHY, Reason.DRILL, detail, now, expires)
 
     def end_drill(self, vpn: str) -> bool:
         """Take the declaration back; False: there was none."""

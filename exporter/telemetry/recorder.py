@@ -76,7 +76,7 @@ class Recorder:
         log.warning("Healthy VPN: %s", carrying)
         log.warning("System will operate with reduced capacity on single VPN until recovery")
         for vpn in change.failed:
-            verb = "Removing" if acting else "CONTROL is not 'on', leaving alone"
+            verb = "Removing" if acting else "No container is touched now, leaving alone"
             log.warning("%s %d engines from failed VPN '%s'", verb, engines.get(vpn, 0), vpn)
         for vpn in change.carrying:
             log.warning("Emergency mode active: operating with %d engines on '%s'", engines.get(vpn, 0), vpn)
