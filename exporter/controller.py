@@ -122,18 +122,20 @@ class Controller:
         listing: Iterable[Container],
         asked_at: float,
         inspected: Iterable[tuple[str, Container | None, float]] = (),
+        unreadable: Iterable[str] = (),
     ) -> set[str]:
         """Take a full reading, with VPNs that were inspected besides (name, container, when asked): Docker is there.
 
-        Returns the VPNs that are not as they were known.
+        The inspection of the VPNs `unreadable` failed. Returns the VPNs that are not as they were known.
         """
+        inspected = list(inspected)
         now = self.clock.now()
         before = self.facts.vpn_shapes()
         self.facts.take_all(listing, asked_at, now)
         for name, container, inspected_at in inspected:
             self.facts.take_vpn(name, container, inspected_at, now)
         changed = {name for name, shape in self.facts.vpn_shapes().items() if shape != before[name]}
-        self.docker.read(self.fleet.vpns, now)
+        self.docker.read(self.fleet.vpns, now, [name for name, _, _ in inspected], unreadable)
         self._condition.docker_read(asked_at, now)
         self.evaluate()
         return changed
@@ -142,8 +144,13 @@ class Controller:
         """Take a reading of one VPN; `event_at` is Docker's time of the event that led to it, Unix seconds."""
         now = self.clock.now()
         self.facts.take_vpn(name, container, asked_at, now)
-        self.docker.read({name: self.facts.vpn(name)}, now)
+        self.docker.read({name: self.facts.vpn(name)}, now, [name])
         self.evaluate(event_at)
+
+    def vpn_unreadable(self, name: str) -> None:
+        """The inspection of one VPN failed: nothing is concluded but from what a list shows of it."""
+        self.docker.read({}, self.clock.now(), (), [name])
+        self.evaluate()
 
     def take_event(self, event: ContainerEvent) -> bool:
         """Take an event about a container that is no VPN's; whether the engines have to be read again for it."""

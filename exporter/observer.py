@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 from exporter.core.model import ContainerState
 from exporter.errors import RuntimeFailure
 from exporter.fleet.results import Inspected
+from exporter.inspections import Inspections
 from exporter.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine
     from typing import Any
 
     from exporter.controller import Controller
-    from exporter.core.model import Container
     from exporter.peers.host import Siblings
     from exporter.runtime.base import ContainerEvent, EventStream, Runtime
 
@@ -31,6 +31,8 @@ RECONNECT_FIRST_S = 0.1
 RECONNECT_MOST_S = 5.0
 EVENT_LATE_S = 1.0
 """How much later than a reading that shows a change its event may come."""
+SLOW_S = 1.0
+"""After so long without an answer to an inspection a list is asked for besides, seconds: it tells what has stopped."""
 RELIST_DELAY_S = 0.25
 """Engine events within this time lead to one list call: a fleet that is torn down makes hundreds of them."""
 
@@ -45,6 +47,8 @@ class Observer:
         self._audit_lock = asyncio.Lock()
         self._stream: EventStream | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._inspections = Inspections(runtime, controller.clock)
+        self._shown: str | None = None
         self._vpn_dirty: dict[str, float] = {}
         self._vpn_reading: set[str] = set()
         self._vpn_heard: dict[str, float] = {}
@@ -112,20 +116,33 @@ class Observer:
     async def _read_vpn(self, name: str) -> None:
         """Read one VPN until no event came while it was being read."""
         if name in self._vpn_reading:
+            if self._inspections.failing(name):
+                self._relist_soon()  # its inspection may hang; what a list shows of it still counts
             return
         self._vpn_reading.add(name)
         try:
             while name in self._vpn_dirty:
                 event_at = self._vpn_dirty.pop(name)
-                asked_at = self._controller.clock.mono()
-                container = await self._runtime.inspect(name)
-                self._controller.take_vpn(name, container, asked_at, event_at)
-        except RuntimeFailure as error:
-            self._lost(error)
+                asking = asyncio.get_running_loop().create_task(self._inspections.ask([name]))
+                await asyncio.wait({asking}, timeout=0 if self._inspections.failing(name) else SLOW_S)
+                if not asking.done():
+                    self._relist_soon()
+                for inspection in await asking:
+                    self._controller.take_vpn(name, inspection.container, inspection.asked_at, event_at)
+                if self._inspections.failing(name):
+                    self._controller.vpn_unreadable(name)
+                    await self.audit()  # is it that container, or Docker?
         finally:
             self._vpn_reading.discard(name)
-        if self._controller.facts.to_inspect():
+            self._show_failing()
+        if self._inspections.due(self._controller.facts.to_inspect()):
             self._relist_soon()
+
+    def _show_failing(self) -> None:
+        problem = self._inspections.problem
+        if problem != self._shown:
+            self._shown = problem
+            self._controller.trouble("inspections", problem)
 
     def _lost(self, error: RuntimeFailure) -> None:
         """Nothing could be read. Whether Docker is away or answers with errors, what is known grows old from now on."""
@@ -148,8 +165,10 @@ class Observer:
         With `whole` every VPN is inspected, otherwise one of them in turn: a health that no longer moves shows in an
         inspection only.
 
+        A container that cannot be inspected is that container's own trouble.
+
         Raises:
-            RuntimeFailure: something could not be read; the controller knows if it was no answer at all.
+            RuntimeFailure: there is no list; the controller knows.
         """
         async with self._audit_lock:
             controller = self._controller
@@ -167,11 +186,18 @@ class Observer:
                         for index, name in enumerate(names)
                         if index == self._turn % len(names) or self._unknown_start(name, found.get(name) is not None)
                     ]
-                inspected = await _all(self._inspect_vpn(name) for name in names if name in found)
-                changed = controller.take_all(listing, asked_at, inspected)
+                known = [name for name in controller.policy.vpns if name in found]
+                asked = [name for name in names if name in found]
+                inspected = await self._inspections.ask(asked if whole else self._inspections.due(asked))
+                unreadable = [name for name in known if self._inspections.failing(name)]
+                read = [(i.ref, i.container, i.asked_at) for i in inspected]
+                changed = controller.take_all(listing, asked_at, read, unreadable)
                 unclear = controller.facts.to_inspect()
-                if unclear:
-                    controller.take(*await _all(self._inspect_engine(ref) for ref in unclear))
+                if asking := unclear if whole else self._inspections.due(unclear):
+                    engines = await self._inspections.ask(asking)
+                    controller.take(*(Inspected(i.ref, i.container, i.asked_at) for i in engines))
+                self._inspections.keep({*known, *unclear})
+                self._show_failing()
             except RuntimeFailure as error:
                 self._lost(error)
                 raise
@@ -194,14 +220,6 @@ class Observer:
             return False
         return known is None or (known.state is ContainerState.RUNNING and known.started_at is None)
 
-    async def _inspect_vpn(self, name: str) -> tuple[str, Container | None, float]:
-        asked_at = self._controller.clock.mono()
-        return name, await self._runtime.inspect(name), asked_at
-
-    async def _inspect_engine(self, container_id: str) -> Inspected:
-        asked_at = self._controller.clock.mono()
-        return Inspected(container_id, await self._runtime.inspect(container_id), asked_at)
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._guarded(work))
         self._tasks.add(task)
@@ -222,13 +240,3 @@ class Observer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._stream is not None:
             await self._stream.close()
-
-
-async def _all(questions: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The answers to several questions; when one fails the others are given up, so that none fails unheard later."""
-    tasks = [asyncio.get_running_loop().create_task(question) for question in questions]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from exporter.core.model import ContainerState
 from exporter.core.verdict import Sighting, docker_signal, observe
 
 if TYPE_CHECKING:
@@ -24,9 +25,17 @@ class DockerSource:
         self._containers: dict[str, Container | None] = {}
         self._sightings = dict.fromkeys(vpns, Sighting())
         self._said: dict[str, Signal] = {}
+        self._unreadable: set[str] = set()
+        """VPNs whose inspection failed: of them only that they do not run is known, from a list."""
 
-    def read(self, vpns: Mapping[str, Container | None], now: Moment) -> None:
-        """Take these VPN containers as they were read just now; None: there is no such container."""
+    def read(
+        self, vpns: Mapping[str, Container | None], now: Moment, readable: Iterable[str], unreadable: Iterable[str] = ()
+    ) -> None:
+        """Take these VPN containers as they were read just now; None: there is no such container.
+
+        `readable` were inspected, the inspection of `unreadable` failed; of others that is as it was.
+        """
+        self._unreadable = (self._unreadable - set(readable)) | set(unreadable)
         for name, container in vpns.items():
             self._containers[name] = container
             self._sightings[name] = observe(self._sightings[name], container, now)
@@ -35,6 +44,9 @@ class DockerSource:
         """One signal at most for each VPN that was read."""
         said = {}
         for name, container in self._containers.items():
+            running = container is not None and container.state is ContainerState.RUNNING
+            if running and name in self._unreadable:
+                continue
             signal = docker_signal(name, container, self._sightings[name], self._start_timeout_s, now)
             if signal is None:
                 continue
