@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from exporter.core.model import Container
     from exporter.core.spec import EngineSpec
-    from exporter.runtime.simulated import SimulatedRuntime, SimulatedStream
+    from exporter.runtime.simulated import SimulatedRuntime
+    from exporter.runtime.simulated_stream import SimulatedStream
     from tests.simulation.oracle import Oracle
     from tests.simulation.watch import Life
 
