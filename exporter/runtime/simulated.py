@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from exporter.core.model import ContainerState
@@ -156,7 +156,7 @@ class SimulatedRuntime:
             box = self.host.find(container_id)
             if box.spec is None:
                 raise RejectedError(f"{box.name} is no engine")
-            return box.spec
+            return replace(box.spec, name=box.name, labels=box.labels)
 
         return await self._call("inspect", read, about=container_id)
 

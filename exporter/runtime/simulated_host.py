@@ -35,6 +35,8 @@ class SimulatedHost(SimulatedDaemon):
     def __init__(self, clock: Clock, rng: random.Random) -> None:
         super().__init__(clock, rng)
         self._addresses = 0
+        self.cut_off: set[str] = set()
+        """VPNs to whose engines Mayday has no way, although they work: a network detached, a firewall."""
 
     # --- what is so --------------------------------------------------------------------------------------------------
 
@@ -46,12 +48,13 @@ class SimulatedHost(SimulatedDaemon):
         return vpn is not None and vpn.state is ContainerState.RUNNING and vpn.namespace == box.namespace
 
     def answers(self, ref: str) -> bool:
-        """Whether an engine's HTTP API answers."""
+        """Whether an engine's HTTP API answers Mayday."""
         try:
             box = self.find(ref)
         except MissingError:
             return False
-        return self.connected(box) and not box.broken
+        vpn = self.boxes.get(box.network or "")
+        return self.connected(box) and not box.broken and vpn is not None and vpn.name not in self.cut_off
 
     # --- containers that are made ------------------------------------------------------------------------------------
 
