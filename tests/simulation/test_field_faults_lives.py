@@ -166,7 +166,7 @@ def test_a_fill_that_waited_is_made_only_if_it_is_still_needed(back_s: float) ->
             await asyncio.sleep(2)
             return None
 
-        s.app.provisioner._forwarded_port = slow
+        s.app.provisioning._forwarded_port = slow
         await asyncio.sleep(30)
         s.host.pause(SECOND)
         await asyncio.sleep(back_s)
