@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from exporter.core.model import ContainerState
 from exporter.errors import ConflictError, MissingError, RejectedError, RuntimeFailure, UnreachableError
+from exporter.runtime.simulated_box import Trouble
+from exporter.runtime.simulated_stream import SimulatedStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from exporter.core.model import Container
     from exporter.core.spec import EngineSpec
-    from exporter.runtime.base import ContainerEvent
-    from exporter.runtime.simulated_host import SimulatedHost
+    from exporter.runtime.simulated_host import Box, SimulatedHost
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ LATENCY_S = {
     "stop": 0.1,
     "restart": 0.2,
     "remove": 0.1,
+    "rename": 0.01,
     "events": 0.002,
 }
 """About what one call takes on Docker Engine 20.10 on two cores, seconds."""
@@ -61,6 +63,10 @@ class Faults:
     image_missing: bool = False
     slow: float = 1.0
     """Factor on every latency."""
+    refuses: frozenset[str] = frozenset()
+    """Operations that are always answered with an error."""
+    ignores: frozenset[str] = frozenset()
+    """Operations that never get an answer, and have no effect."""
 
 
 @dataclass(slots=True)
@@ -85,7 +91,9 @@ class SimulatedRuntime:
         timeout_s: float = 10.0,
         on_request: Callable[[str, str, float], None] = lambda _operation, _result, _seconds: None,
         on_effect: Callable[[Effect], None] = lambda _effect: None,
+        before_effect: Callable[[str, Box, float], None] = lambda _operation, _box, _begun: None,
     ) -> None:
+        """`before_effect` is told of an operation on a container, and when it was asked for, right before it acts."""
         self.host = host
         self.faults = Faults()
         self.happened: Counter[str] = Counter()
@@ -93,6 +101,7 @@ class SimulatedRuntime:
         self._timeout_s = timeout_s
         self._on_request = on_request
         self._on_effect = on_effect
+        self._before_effect = before_effect
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._calls: set[asyncio.Task[object]] = set()
         self._streams: list[SimulatedStream] = []
@@ -105,7 +114,7 @@ class SimulatedRuntime:
     async def inspect(self, ref: str) -> Container | None:
         """One container, whole."""
         try:
-            return await self._call("inspect", lambda: self.host.shown(self.host.find(ref), inspected=True))
+            return await self._call("inspect", lambda: self.host.shown(self.host.find(ref), inspected=True), about=ref)
         except MissingError:
             return None
 
@@ -136,6 +145,10 @@ class SimulatedRuntime:
         """Remove a container."""
         await self._call("remove", lambda: self.host.remove(self.host.find(container_id)), container_id)
 
+    async def rename(self, container_id: str, name: str) -> None:
+        """Rename a container."""
+        await self._call("rename", lambda: self.host.rename(self.host.find(container_id), name), container_id)
+
     async def blueprint(self, container_id: str) -> EngineSpec:
         """A container's own configuration."""
 
@@ -143,9 +156,9 @@ class SimulatedRuntime:
             box = self.host.find(container_id)
             if box.spec is None:
                 raise RejectedError(f"{box.name} is no engine")
-            return box.spec
+            return replace(box.spec, name=box.name, labels=box.labels)
 
-        return await self._call("inspect", read)
+        return await self._call("inspect", read, about=container_id)
 
     async def events(self) -> SimulatedStream:
         """Open the event stream."""
@@ -181,11 +194,19 @@ class SimulatedRuntime:
     # --- how a call is made ------------------------------------------------------------------------------------------
 
     async def _call(
-        self, operation: str, effect: Callable[[], T], target: str | None = None, grace_s: float = 0.0
+        self,
+        operation: str,
+        effect: Callable[[], T],
+        target: str | None = None,
+        grace_s: float = 0.0,
+        *,
+        about: str | None = None,
     ) -> T:
+        """Make a call: `target` is what it changes, `about` what it reads; None: no container in particular."""
         began = self.host.clock.mono()
         # A caller that gives up does not take the call back: it is the daemon's, once it was sent.
-        task = asyncio.get_running_loop().create_task(self._carry_out(operation, effect, target, grace_s, began))
+        carried_out = self._carry_out(operation, effect, target, grace_s, began, about)
+        task = asyncio.get_running_loop().create_task(carried_out)
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -199,7 +220,13 @@ class SimulatedRuntime:
             self._on_request(operation, result, self.host.clock.mono() - began)
 
     async def _carry_out(
-        self, operation: str, effect: Callable[[], T], target: str | None, grace_s: float, began: float
+        self,
+        operation: str,
+        effect: Callable[[], T],
+        target: str | None,
+        grace_s: float,
+        began: float,
+        about: str | None,
     ) -> T:
         faults, rng = self.faults, self.host.rng
         seconds = LATENCY_S[operation] * faults.slow * rng.uniform(0.7, 1.5)
@@ -209,13 +236,13 @@ class SimulatedRuntime:
             raise UnreachableError(f"{operation}: the daemon gives no answer")
         if faults.slow > 1:
             self.happened["call: slow"] += 1
-        if rng.random() < faults.unanswered:
+        if rng.random() < faults.unanswered or operation in faults.ignores:
             self.happened["call: unanswered"] += 1
-            await asyncio.sleep(self._timeout_s)
-            raise UnreachableError(f"{operation}: no answer within {self._timeout_s:g} s")
+            await self._no_answer(operation)
+        await self._trouble(operation, target or about)
         if target is None:
             await asyncio.sleep(seconds)
-            if rng.random() < faults.misread:
+            if rng.random() < faults.misread or operation in faults.refuses:
                 self.happened["call: a reading is answered with an error"] += 1
                 raise RejectedError(f"{operation}: Docker answered 500: a fault was asked for")
             return self._finish(operation, effect, None, began)
@@ -223,14 +250,34 @@ class SimulatedRuntime:
             asyncio.get_running_loop().call_later(
                 self._timeout_s * rng.uniform(0.5, 2.0), self._finish_late, operation, effect, target, began
             )
-            await asyncio.sleep(self._timeout_s)
-            raise UnreachableError(f"{operation}: no answer within {self._timeout_s:g} s")
+            await self._no_answer(operation)
         async with self._gate:
             await asyncio.sleep(seconds + self._farewell(target, grace_s))
-        if rng.random() < faults.refused:
+        if rng.random() < faults.refused or operation in faults.refuses:
             self.happened["call: refused"] += 1
             raise RejectedError(f"{operation}: Docker answered 500: a fault was asked for")
         return self._finish(operation, effect, target, began)
+
+    async def _no_answer(self, operation: str) -> NoReturn:
+        await asyncio.sleep(self._timeout_s)
+        raise UnreachableError(f"{operation}: no answer within {self._timeout_s:g} s")
+
+    async def _trouble(self, operation: str, ref: str | None) -> None:
+        """What is wrong with this one container."""
+        try:
+            box = self.host.find(ref or "")
+        except MissingError:
+            return
+        trouble = box.troubles.get(operation)
+        if trouble is None:
+            return
+        self.happened[f"call: {operation} of one container {trouble}"] += 1
+        if trouble is Trouble.HANGS:
+            await self._no_answer(f"{operation} {box.name}")
+        await asyncio.sleep(LATENCY_S[operation])
+        if trouble is Trouble.CONFLICT:
+            raise ConflictError(f"{operation} {box.name}: Docker answered 409: it is already in progress")
+        raise RejectedError(f"{operation} {box.name}: Docker answered 500: device or resource busy")
 
     def _farewell(self, target: str, grace_s: float) -> float:
         box = self.host.boxes.get(target)
@@ -243,6 +290,8 @@ class SimulatedRuntime:
             raise UnreachableError(f"{operation}: the daemon went away")
         box = self.host.boxes.get(target) if target else None
         vpn = box.labels.get("acestream.vpn_container") if box else None
+        if box is not None:
+            self._before_effect(operation, box, began)
         result = effect()
         if target is not None:
             if box is None and isinstance(result, str):
@@ -257,57 +306,3 @@ class SimulatedRuntime:
         except RuntimeFailure:
             return
         self.happened["call: took effect after the caller had given up"] += 1
-
-
-class SimulatedStream:
-    """One connection to the event stream."""
-
-    def __init__(self, runtime: SimulatedRuntime) -> None:
-        self._runtime = runtime
-        self._queue: asyncio.Queue[ContainerEvent | None] = asyncio.Queue()
-        self._ended = False
-        self._sent = self._newest = 0
-
-    def deliver(self, event: ContainerEvent) -> None:
-        """Hand an event over, unless fate is against it."""
-        faults, rng, happened = self._runtime.faults, self._runtime.host.rng, self._runtime.happened
-        if self._ended:
-            return
-        if faults.deaf:
-            happened["event: not told by a half-open stream"] += 1
-            return
-        if rng.random() < faults.lost_events:
-            happened["event: lost"] += 1
-            return
-        self._sent += 1
-        copies = 2 if rng.random() < faults.repeated_events else 1
-        happened["event: repeated"] += copies - 1
-        for _ in range(copies):
-            if faults.delayed_events_s:
-                happened["event: late"] += 1
-                delay = rng.uniform(0, faults.delayed_events_s)
-                asyncio.get_running_loop().call_later(delay, self._put, event, self._sent)
-            else:
-                self._put(event, self._sent)
-
-    def _put(self, event: ContainerEvent, number: int) -> None:
-        if number < self._newest:
-            self._runtime.happened["event: overtaken by a later one"] += 1
-        self._newest = max(self._newest, number)
-        self._queue.put_nowait(event)
-
-    def cut(self) -> None:
-        """The connection is gone."""
-        if not self._ended:
-            self._ended = True
-            self._runtime.forget_stream(self)
-            self._queue.put_nowait(None)
-
-    async def __aiter__(self) -> AsyncIterator[ContainerEvent]:
-        """Events until the connection is gone."""
-        while (event := await self._queue.get()) is not None:
-            yield event
-
-    async def close(self) -> None:
-        """Drop the connection."""
-        self.cut()

@@ -70,6 +70,16 @@ class Alertmanager:
         self.send(item)
         return f"alert {key} {word}, Docker says {says}"
 
+    def set(self, vpn: str, *, firing: bool) -> str:
+        """One alert about a VPN fires, or ends; for the story."""
+        key = f"{RULES[0]}-{vpn}"
+        known = self.firing.pop(key, None)
+        item = known or self._item(RULES[0], vpn)
+        if firing:
+            self.firing[key] = item
+        self.send(item if firing else {**item, "status": "resolved"})
+        return f"alert {key} {'fires' if firing else 'is resolved'}"
+
     def _item(self, rule: str, vpn: str) -> dict[str, Any]:
         wall = self._truth.clock.wall().isoformat().replace("+00:00", "Z")
         return wire_alert("firing", f"{rule}-{vpn}", wall, alertname=rule, vpn=vpn, severity="critical")

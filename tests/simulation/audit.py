@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from exporter.core.model import Container
     from exporter.core.spec import EngineSpec
-    from exporter.runtime.simulated import SimulatedRuntime, SimulatedStream
+    from exporter.runtime.simulated import SimulatedRuntime
+    from exporter.runtime.simulated_stream import SimulatedStream
     from tests.simulation.oracle import Oracle
     from tests.simulation.watch import Life
 
@@ -48,8 +49,6 @@ class AuditedRuntime:
         self._snare = snare
         self.life: Life | None = None
         """Whose calls these are; none once it is dead."""
-        self.clinging: dict[str, str] = {}
-        """Engines that cannot be removed, and how Docker says so: error, or conflict."""
 
     async def containers(self) -> list[Container]:
         asked_at, life = self._oracle.clock.age(), self.life
@@ -110,8 +109,11 @@ class AuditedRuntime:
         if episode == oracle.episode[of]:
             life.making.pop(name, None)
 
+    async def rename(self, container_id: str, name: str) -> None:
+        await self._change(lambda: self._runtime.rename(container_id, name))
+
     async def stop(self, container_id: str, grace_s: int) -> None:
-        self._oracle.before_remove(container_id)
+        self._oracle.before_stop(container_id)
         await self._change(lambda: self._runtime.stop(container_id, grace_s))
 
     async def restart(self, container_id: str, grace_s: int) -> None:
@@ -119,14 +121,7 @@ class AuditedRuntime:
         await self._change(lambda: self._runtime.restart(container_id, grace_s))
 
     async def remove(self, container_id: str) -> None:
-        oracle = self._oracle
-        oracle.before_remove(container_id)
-        how = self.clinging.get(container_id)
-        if how is not None:
-            self._living()
-            oracle.tally[f"engine: refuses to go ({how})"] += 1
-            await asyncio.sleep(0.1)
-            raise ConflictError("removal is in progress") if how == "conflict" else RejectedError("device is busy")
+        self._oracle.before_remove(container_id)
         await self._change(lambda: self._runtime.remove(container_id))
 
     async def events(self) -> SimulatedStream:

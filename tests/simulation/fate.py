@@ -10,7 +10,8 @@ from exporter.core.model import ContainerState
 from exporter.core.spec import EngineSpec
 from exporter.errors import ConflictError, MissingError
 from exporter.runtime.simulated import Faults
-from tests.simulation.truth import BY_HAND, MANAGED, VPN
+from exporter.runtime.simulated_box import Trouble
+from tests.simulation.truth import BY_HAND, MADE, MANAGED, VPN
 from tests.simulation.watch import ViolationError
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ RUBBISH: tuple[tuple[str, str, object], ...] = (
 )
 
 
+Action = tuple[int, "Callable[[], Awaitable[None]]"]
+"""How likely something is, and what it is."""
+
+
 class Fate:
     """Acts on one world."""
 
@@ -47,7 +52,18 @@ class Fate:
     async def happen(self, seconds: float) -> None:
         """Faults for so many seconds, at random times."""
         end = self.world.clock.age() + seconds
-        actions: list[tuple[int, Callable[[], Awaitable[None]]]] = [
+        actions = self.actions()
+        weights = [weight for weight, _ in actions]
+        while self.world.clock.age() < end:
+            await self.world.pass_(self.rng.choice([0.0, 0.05, 0.3, 2.0, 10.0, 60.0, 200.0]) * self.rng.random())
+            act = self.rng.choices([action for _, action in actions], weights)[0]
+            await act()
+            if self.rng.random() < 0.05:
+                await self.world.look_at_pages()
+
+    def actions(self) -> list[Action]:
+        """What may happen, each with its weight."""
+        return [
             (12, self._flap),
             (8, self._container),
             (3, self._all_vpns),
@@ -66,13 +82,6 @@ class Fate:
             (3, self._requests),
             (1, self._rubbish),
         ]
-        weights = [weight for weight, _ in actions]
-        while self.world.clock.age() < end:
-            await self.world.pass_(self.rng.choice([0.0, 0.05, 0.3, 2.0, 10.0, 60.0, 200.0]) * self.rng.random())
-            act = self.rng.choices([action for _, action in actions], weights)[0]
-            await act()
-            if self.rng.random() < 0.05:
-                await self.world.look_at_pages()
 
     def _vpn(self) -> str:
         return self.rng.choice(self.oracle.truth.vpns)
@@ -155,9 +164,9 @@ class Fate:
         elif word == "pause":
             self.host.pause(box.name)
         else:
-            self.world.clinging[box.id] = self.rng.choice(["error", "conflict"])
+            box.troubles["remove"] = self.rng.choice([Trouble.FAILS, Trouble.CONFLICT])
             delay = self.rng.choice([5.0, 60.0])
-            asyncio.get_running_loop().call_later(delay, self.world.clinging.pop, box.id, None)
+            asyncio.get_running_loop().call_later(delay, box.troubles.pop, "remove", None)
         self.tally[f"engine: {word}"] += 1
 
     def _come_back(self, box: Box) -> None:
@@ -167,7 +176,7 @@ class Fate:
             return
         with suppress(MissingError, ConflictError):
             vpn = self.host.find(self.oracle.truth.ids.get(spec.network, ""))
-            self._make(vpn, dict(spec.labels))
+            self._make(vpn, {key: value for key, value in spec.labels.items() if key != MADE})
             self.tally["engine: comes back"] += 1
 
     def _make(self, vpn: Box, labels: dict[str, str]) -> None:
@@ -376,7 +385,7 @@ class Fate:
                     self.oracle.requests -= created
             self.oracle.tell(f"{method} {path} {body}: {status} {answer}")
             self.tally[f"API: {method} {path.split('/')[1]} answered {status}"] += 1
-            self.oracle.require(status in {200, 201, 400, 503}, f"{method} {path} was answered {status}")
+            self.oracle.require(status in {200, 201, 400, 403, 404, 409, 503}, f"{method} {path} was answered {status}")
 
         task = asyncio.get_running_loop().create_task(call(), name="client")
         self.world.network.clients.add(task)

@@ -52,8 +52,8 @@ FAULTS: dict[str, tuple[str, ...]] = {
     ),
     "engines": (
         *(f"engine: {word}" for word in ("crash", "break", "vanish", "comes back", "start", "stubborn", "pause")),
-        "engine: refuses to go (error)",
-        "engine: refuses to go (conflict)",
+        "call: remove of one container fails",
+        "call: remove of one container conflict",
         "engine: never becomes healthy",
         "probe: no way to the VPN",
         "probe: the engine does not answer",

@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.core.model import ContainerState
 from tests.simulation.books import Ear
+from tests.simulation.engines import MANAGED, ON_FAILURE, own
 from tests.simulation.fate import Fate
+from tests.simulation.fate_field import FieldFate
 from tests.simulation.steps import even
 from tests.simulation.truth import BY_HAND, NEVER, REQUESTED
 from tests.simulation.world import World
@@ -22,9 +25,10 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
     from tests.support.virtual_time import VirtualClock
 
-CONVERGED_WITHIN_S = 900.0
-"""How long after the last fault the fleet may take to be whole, seconds: a stabilization, a start, back-offs, and
-three rounds of the health manager for each engine that does not answer."""
+CONVERGED_WITHIN_S = 3600.0
+"""How long after the last fault the fleet may take to be whole, seconds: what a VPN that has flapped for an hour is
+held back, a stabilization, a start, back-offs, and three rounds of the health manager for each engine that does not
+answer, of which it replaces no more than some an hour."""
 CALM_S = 300.0
 
 
@@ -51,16 +55,19 @@ def simulated_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="mayday-sim-", dir=shared if shared.is_dir() else None))
 
 
-async def live(seed: int, clock: VirtualClock, hours: float = 2.0) -> Oracle:
-    """One whole life. Raises where a claim is false, with the end of the story and how to see it again."""
+async def live(seed: int, clock: VirtualClock, hours: float = 2.0, *, field: bool = False) -> Oracle:
+    """One whole life, with `field` under all that was met in the field besides.
+
+    Raises where a claim is false, with the end of the story and how to see it again."""
     directory = simulated_directory()
     with listening() as ear:
-        world = World(seed, clock, directory, ear)
+        world = World(seed, clock, directory, ear, field=field)
         try:
             return await _live(world, hours)
         except BaseException as error:
             error.add_note("\n".join(world.oracle.story[-int(os.environ.get("MAYDAY_STORY", "60")) :]))
-            error.add_note(f"replay: python -m tests.simulation.run --seeds 1 --first {seed} --hours {hours:g} --story")
+            again = f"--seeds 1 --first {seed} --hours {hours:g} --story" + " --field" * field
+            error.add_note(f"replay: python -m tests.simulation.run {again}")
             raise
         finally:
             shutil.rmtree(directory, ignore_errors=True)
@@ -69,7 +76,7 @@ async def live(seed: int, clock: VirtualClock, hours: float = 2.0) -> Oracle:
 async def _live(world: World, hours: float) -> Oracle:
     oracle = world.oracle
     await world.start()
-    await Fate(world).happen(hours * 3600)
+    await (FieldFate if world.field else Fate)(world).happen(hours * 3600)
     down = world.rng.choice(oracle.truth.vpns)
     await world.recover(except_for=down)
     await world.pass_(CONVERGED_WITHIN_S)
@@ -119,24 +126,73 @@ def check_one_down(world: World, down: str) -> None:
     info = app.controller.get_emergency_mode_info()
     oracle.require(bool(info["active"]), f"{down} is down, and there is no emergency: {info}")
     oracle.require(info["failed_vpn"] == down, f"{down} is down, and {info['failed_vpn']} is shown as failed")
-    ghosts = [box.name for box in oracle.truth.engines(down) if oracle.truth.traceable(box)]
-    oracle.require(not ghosts, f"{down} stays failed and has {ghosts} (invariant 2)")
+    ghosts = [b.name for b in oracle.truth.own_engines(down) if oracle.truth.traceable(b) and not b.troubles]
+    carriers = oracle.truth.carriers(down, 0.0, strict=True)
     policy = world.settings.policy
+    if carriers or policy.min_replicas == 0:
+        oracle.require(not ghosts, f"{down} stays failed beside {carriers} and has {ghosts} (invariant 2)")
+        check_parked(world, down)
     left = [vpn for vpn in policy.vpns if vpn != down]
-    share = {vpn: min(n, len(policy.ports[vpn])) for vpn, n in even(policy.min_replicas, policy.vpns).items()}
-    carried = {vpn: sum(b.labels.get(REQUESTED) != "true" for b in oracle.truth.engines(vpn)) for vpn in left}
-    room = len(oracle.truth.engines()) < policy.max_replicas
+    share = even(policy.min_replicas, policy.vpns)
+    carried = {vpn: planned(world, vpn) for vpn in left}
     if all(share[vpn] for vpn in left):
         oracle.require(any(carried.values()), "an emergency left no engine at all")
-    if str(policy.capacity) == "share" and room:
-        short = [vpn for vpn in left if carried[vpn] < share[vpn]]
-        oracle.require(not short, f"{short} carry less than their share: {carried} (section 4)")
-    if str(policy.capacity) == "full" and room:
-        wanted = {vpn: min(n, len(policy.ports[vpn])) for vpn, n in even(policy.min_replicas, left).items()}
-        taken = {vpn: {b.labels.get("acestream.http_port") for b in oracle.truth.engines(vpn)} for vpn in left}
-        free = {vpn: any(str(port) not in taken[vpn] for port in policy.ports[vpn]) for vpn in left}
-        short = [vpn for vpn in left if carried[vpn] < wanted[vpn] and free[vpn]]
-        oracle.require(not short, f"{short} carry less than their part of all: {carried} (section 4)")
+    wanted = dict.fromkeys(left, 0)
+    if str(policy.capacity) == "share":
+        wanted = {vpn: share[vpn] for vpn in left}
+    if str(policy.capacity) == "full":
+        wanted = even(policy.min_replicas, left)
+    check_carried(world, wanted)
+
+
+def planned(world: World, vpn: str) -> int:
+    """How many engines of its share a VPN has."""
+    return sum(box.labels.get(REQUESTED) != "true" for box in world.oracle.truth.own_engines(vpn))
+
+
+def check_carried(world: World, wanted: dict[str, int]) -> None:
+    """Every VPN has what it should carry, but for what others, requests and full ports leave no room for."""
+    oracle, policy = world.oracle, world.settings.policy
+    engines = oracle.truth.engines()
+    beside = sum(not own(box) or box.labels.get(REQUESTED) == "true" for box in engines)
+    counted = {vpn: min(planned(world, vpn), wanted.get(vpn, 0)) for vpn in policy.vpns}
+    for vpn, number in wanted.items():
+        ports = {str(port) for port in policy.ports[vpn]}
+        strangers = {b.labels.get("acestream.http_port") for b in oracle.truth.engines(vpn) if not own(b)}
+        requested = {
+            b.labels.get("acestream.http_port")
+            for b in oracle.truth.own_engines(vpn)
+            if b.labels.get(REQUESTED) == "true"
+        }
+        possible = min(number, len(ports - strangers - requested))
+        full = beside + sum(counted.values()) >= policy.max_replicas
+        oracle.require(
+            planned(world, vpn) >= possible or full,
+            f"{vpn} has {planned(world, vpn)} engines and should carry {possible}; {beside} are others' or requested, "
+            f"of the rest {counted} count, the limit is {policy.max_replicas} (invariant 6)",
+        )
+
+
+def check_parked(world: World, down: str) -> None:
+    """Engines of others on a VPN that stays failed do not run, but for those that their owner took back."""
+    oracle = world.oracle
+    for box in oracle.truth.engines(down):
+        theirs = not own(box) and box.labels.get(ON_FAILURE, "park") == "park"
+        known = oracle.truth.traceable(box) and box.id not in oracle.owners_again and not box.troubles
+        running = box.state is ContainerState.RUNNING
+        oracle.require(
+            not (theirs and known and running), f"{box.name} on the failed {down} was not parked (section 4)"
+        )
+
+
+def check_brought_back(world: World) -> None:
+    """Invariant 11: what Mayday stopped runs again, wherever it can."""
+    oracle = world.oracle
+    for key in oracle.parked - oracle.owners_again:
+        box = world.host.boxes.get(key)
+        if box is not None and box.network in world.host.boxes:
+            running = box.state is ContainerState.RUNNING or box.crashes or bool(box.troubles)
+            oracle.require(running, f"{box.name} was parked, and was not started again (invariant 11)")
 
 
 def check_whole(world: World) -> None:
@@ -145,21 +201,16 @@ def check_whole(world: World) -> None:
     assert world.app is not None
     mode = str(world.app.controller.state.mode)
     oracle.require(mode == "normal", f"the faults have stopped and the mode is {mode}")
-    total = len(oracle.truth.engines())
-    for vpn, wanted in even(policy.min_replicas, policy.vpns).items():
-        share = min(wanted, len(policy.ports[vpn]))
-        engines = [box for box in oracle.truth.engines(vpn) if oracle.truth.traceable(box)]
-        working = sum(world.host.answers(box.id) for box in engines)
-        enough = sum(b.labels.get(REQUESTED) != "true" for b in engines) >= share
-        taken = {box.labels.get("acestream.http_port") for box in oracle.truth.engines(vpn)}
-        room = total < policy.max_replicas and any(str(port) not in taken for port in policy.ports[vpn])
-        oracle.require(enough or not room, f"{vpn} has {working} engines, its share is {share}")
+    check_carried(world, even(policy.min_replicas, policy.vpns))
+    check_brought_back(world)
+    for vpn in policy.vpns:
+        engines = [b for b in oracle.truth.own_engines(vpn) if oracle.truth.traceable(b) and not b.troubles]
         # Which of two was started first, nobody can tell after the clock was set back, but an engine that can be asked.
         told = [b for b in engines if "acestream.http_port" in b.labels or oracle.truth.set_back_at == NEVER]
-        idle = [f"{b.name} ({b.state}, broken {b.broken})" for b in told if not oracle.host.answers(b.id)]
-        oracle.require(not idle, f"{vpn} has {len(engines)} engines, and these do not work: {idle}")
+        idle = [f"{b.name} ({b.state}, broken {b.broken})" for b in told if not oracle.truth.engines_are.works(b)]
+        oracle.require(not idle, f"{vpn} has {len(engines)} engines of Mayday's own, and these do not work: {idle}")
     for box in world.host.boxes.values():
-        if box.name.startswith(BY_HAND):
+        if not own(box) and (box.name.startswith(BY_HAND) or MANAGED not in box.labels):
             continue
         known = box.name in policy.vpns or box.name.startswith("other") or oracle.truth.vpn_of(box) is not None
         oracle.require(known, f"{box.name} is a container that nobody made")

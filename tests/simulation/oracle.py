@@ -1,37 +1,22 @@
-"""What must hold at every call of Mayday that changes a container, checked from outside."""
+"""What must hold at every call of Mayday that makes, starts or restarts a container, checked from outside."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from exporter.core.model import ContainerState
-from tests.simulation.steps import AFTERMATH_S, PATIENCE_S, Steps
-from tests.simulation.truth import BY_HAND, MANAGED, NEVER, REQUESTED, VPN
+from tests.simulation.engines import MADE, MANAGED, NEVER, own
+from tests.simulation.removals import Removals
+from tests.simulation.steps import AFTERMATH_S, PATIENCE_S
+from tests.simulation.truth import REQUESTED, VPN
 
 if TYPE_CHECKING:
     from exporter.core.spec import EngineSpec
+    from exporter.runtime.simulated_host import Box
 
 
-class Oracle(Steps):
+class Oracle(Removals):
     """All rules: those of each step, and those of each call."""
-
-    # --- before each call that changes something ---------------------------------------------------------------------
-
-    def before_change(self, operation: str, vpn: str | None) -> tuple[str, str]:
-        """What holds for every such call; returns the phase of the VPN and the mode, as Mayday shows them."""
-        self.look()
-        life = self.life
-        assert life is not None
-        snapshot = life.app.controller.snapshot
-        lost = life.lost_at is not None and self.clock.age() > life.lost_at
-        self.require(snapshot.docker_up, f"{operation} while Docker was shown as unreachable (invariant 5)")
-        self.require(
-            not lost, f"{operation}, and nothing was read since Docker was lost at {life.lost_at} (invariant 5)"
-        )
-        self.require(life.read, f"{operation} before everything was read (invariant 5)")
-        self.require(not snapshot.closing, f"{operation} after the end had begun (invariant 7)")
-        phase = str(snapshot.state.vpns[vpn].phase) if vpn is not None and vpn in snapshot.state.vpns else "none"
-        return phase, str(snapshot.state.mode)
 
     def before_create(self, spec: EngineSpec) -> None:
         """Invariants 1 and 6."""
@@ -40,19 +25,20 @@ class Oracle(Steps):
         self.tell(f"create {spec.name} on {vpn} ({phase}, {mode})")
         labelled = MANAGED in spec.labels and spec.labels.get(VPN) in {vpn, None}
         self.require(labelled, f"{spec.name} is made on {vpn} with labels {spec.labels}")
+        self.require(MADE in spec.labels, f"{spec.name} is made without the label that makes it Mayday's own")
         self.require(phase == "healthy", f"creation on {vpn} in phase {phase} (invariant 1)")
         self.require(mode != "outage", "creation in an outage")
         life, truth = self.life, self.truth
         assert life is not None
-        total = len(truth.known(truth.engines(), life.made, AFTERMATH_S)) + sum(life.under_way.values())
+        total = sum(map(self._holds_a_place, truth.known(truth.engines(), life.made, AFTERMATH_S)))
+        total += sum(life.under_way.values())
         maximum = self.settings.policy.max_replicas
         if spec.labels.get(REQUESTED) == "true":
             good = (self.requests > 0 and total < maximum) or self._made_good(vpn)
             self.require(good, f"{spec.name} is created as requested, beside {total} of {maximum} (invariant 6)")
             return
-        carried = [
-            b for b in truth.known(truth.engines(vpn), life.made, AFTERMATH_S) if b.labels.get(REQUESTED) != "true"
-        ]
+        there = truth.known(truth.own_engines(vpn), life.made, AFTERMATH_S)
+        carried = [b for b in there if b.labels.get(REQUESTED) != "true" and self._holds_a_place(b)]
         target = max(asked[vpn] for _, asked in self.targets)
         if mode == "emergency":
             emergency = life.app.controller.snapshot.state.emergency
@@ -70,45 +56,20 @@ class Oracle(Steps):
             f"and should carry {target}; in all {total} of {maximum} (invariant 6)",
         )
 
-    def changed_at(self) -> float:
-        """When any VPN last changed its phase."""
-        return max(self.phase_since.values(), default=NEVER)
+    def _holds_a_place(self, box: Box) -> bool:
+        """Whether no other may be made in an engine's place: it serves, or has just been made and is on its way.
+
+        One that does not is repaired by a successor that is there before it goes.
+        """
+        truth = self.truth
+        young = self.clock.age() - truth.appeared[box.id] < AFTERMATH_S and box.state is not ContainerState.EXITED
+        return young or truth.engines_are.serves(box) or (not own(box) and box.state is not ContainerState.REMOVING)
 
     def _made_good(self, vpn: str) -> bool:
         """Whether Mayday removed an engine there a moment ago to make it anew."""
         removals = [at for at in self.credit.get(vpn, []) if self.clock.age() - at < AFTERMATH_S]
         self.credit[vpn] = removals[1:]
         return bool(removals)
-
-    def before_remove(self, container_id: str) -> None:
-        """Invariants 3 and 4."""
-        box = self.host.boxes.get(container_id)
-        if box is None:
-            return
-        vpn = self.truth.vpn_of(box)
-        phase, mode = self.before_change("remove", vpn)
-        works = self.host.answers(box.id)
-        if not works:
-            self.truth.silent_at[box.id] = self.clock.age()
-        self.tell(f"remove {box.name} on {vpn} ({phase}, {mode}, {'works' if works else 'does not work'})")
-        life = self.life
-        assert life is not None
-        self.require(vpn is not None, f"removal of {box.name}, which is no engine of ours")
-        if phase == "healthy":
-            self.beyond += box.name.startswith(BY_HAND)
-            self.credit.setdefault(str(vpn), []).append(self.clock.age())
-        if box.name in life.making or box.name in life.undo or {box.name, box.id} & self.asked_to_remove:
-            return
-        self.require(mode != "outage", f"{box.name} was removed in an outage (invariant 4)")
-        if phase == "failed":
-            self.require(mode == "emergency", f"{box.name} was removed from a failed VPN in mode {mode}")
-            return
-        self.require(phase == "healthy", f"{box.name} was removed from {vpn} in phase {phase} (invariant 3)")
-        if self.truth.orphaned(box):
-            return
-        self.require(mode == "normal", f"{box.name} was replaced in mode {mode} (section 4)")
-        recently = self.clock.age() - self.truth.silent_at[box.id] < AFTERMATH_S + 5
-        self.require(not works or recently, f"a working engine was removed from {vpn} in phase {phase} (invariant 3)")
 
     def before_restart(self, container_id: str) -> None:
         """A restart cuts streams: only engines without a network are restarted."""
@@ -119,7 +80,8 @@ class Oracle(Steps):
         phase, mode = self.before_change("restart", vpn)
         connected = self.host.connected(box)
         self.tell(f"restart {box.name} on {vpn} ({phase}, {mode}, connected {connected})")
-        self.require(vpn is not None, f"restart of {box.name}, which is no engine of ours")
+        self.require(vpn is not None, f"restart of {box.name}, which is no engine of ours (invariant 11)")
+        self.require(box.id not in self.stopped_by_owner, f"{box.name} was restarted; its owner had stopped it")
         self.require(phase == "healthy" and mode != "outage", f"repair on a VPN in phase {phase}, mode {mode}")
         running_s = self.clock.age() - self.truth.started[box.id]
         # Times on Docker's clock are all that tells a new Mayday who was started first, and a clock set back puts them
@@ -137,7 +99,7 @@ class Oracle(Steps):
 
     def count(self) -> None:
         """The total stays within its bound at every moment, whatever is late or lost. Never raises."""
-        total = sum(not box.name.startswith(BY_HAND) for box in self.truth.engines())
+        total = len(self.truth.own_engines())
         maximum = self.settings.policy.max_replicas
         if total > maximum + self.beyond:
-            self.note(f"{total} engines, the limit is {maximum} (invariant 6)")
+            self.note(f"{total} engines of Mayday's own, the limit is {maximum} (invariant 6)")

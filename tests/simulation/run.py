@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,8 @@ class Lived:
     """What came of one seed."""
 
     seed: int
-    story: list[str] = field(default_factory=list)
-    tally: Counter[str] = field(default_factory=Counter)
+    story: list[str] = dataclasses.field(default_factory=list)
+    tally: Counter[str] = dataclasses.field(default_factory=Counter)
     calls: int = 0
     failure: str | None = None
     """None: every invariant held."""
@@ -40,22 +41,22 @@ class Lived:
     """How a failure came about, and how to play it again."""
 
 
-def lived(seed: int, hours: float = 1.0) -> Lived:
+def lived(seed: int, hours: float = 1.0, *, field: bool = False) -> Lived:
     """Live one seed; what goes wrong is told, never raised."""
     try:
-        oracle = run_virtual(partial(_live, seed, hours))
+        oracle = run_virtual(partial(_live, seed, hours, field))
     except Exception as error:  # noqa: BLE001 - told, with its seed
         failure = f"seed {seed} FAILED: {type(error).__name__}: {error}"
         return Lived(seed, failure=failure, notes="\n".join(getattr(error, "__notes__", [])))
     return Lived(seed, oracle.story, oracle.tally, oracle.calls)
 
 
-def lives(seeds: Iterable[int], hours: float = 1.0) -> Iterator[Lived]:
+def lives(seeds: Iterable[int], hours: float = 1.0, *, field: bool = False) -> Iterator[Lived]:
     """Live many seeds, one on each core; in the order of the seeds."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn, initializer=_quieten) as pool:
         try:
-            yield from pool.map(partial(lived, hours=hours), seeds)
+            yield from pool.map(partial(lived, hours=hours, field=field), seeds)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -65,6 +66,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--hours", type=float, default=1.0, help="simulated hours of faults on each seed")
+    parser.add_argument("--field", action="store_true", help="with all that was met in the field")
     parser.add_argument("--story", action="store_true", help="print what happened")
     parser.add_argument("--faults", action="store_true", help="print how often each fault has struck")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
@@ -72,7 +74,9 @@ def main() -> int:
     began = told = time.monotonic()
     calls, failed = 0, list[int]()
     struck: Counter[str] = Counter()
-    for done, life in enumerate(lives(range(options.first, options.first + options.seeds), options.hours), start=1):
+    for done, life in enumerate(
+        lives(range(options.first, options.first + options.seeds), options.hours, field=options.field), start=1
+    ):
         calls += life.calls
         struck.update(life.tally)
         if options.story and life.story:
@@ -101,8 +105,8 @@ def _quieten() -> None:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
 
 
-async def _live(seed: int, hours: float, clock: VirtualClock) -> Oracle:
-    return await live(seed, clock, hours)
+async def _live(seed: int, hours: float, field: bool, clock: VirtualClock) -> Oracle:  # noqa: FBT001 - a partial
+    return await live(seed, clock, hours, field=field)
 
 
 if __name__ == "__main__":

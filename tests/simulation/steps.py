@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.simulation.truth import NEVER
+from tests.simulation.engines import NEVER, own
 from tests.simulation.watch import Life, Watch
 
 if TYPE_CHECKING:
@@ -20,6 +20,12 @@ PATIENCE_S = 60.0
 one round of stops with their grace, and the longest back-off between two tries."""
 AFTERMATH_S = 30.0
 """How long what was decided before a change may still be carried out, when calls are slow."""
+CRISP_S = 2.0
+"""How old may be what Mayday goes by, while Docker answers at once and tells every event, seconds."""
+HOLD_MOST_S = 1800.0
+"""How long a VPN that has failed again and again may be well before it counts as recovered, seconds."""
+REMEMBERED_S = 3600.0
+"""How long a failure is held against a VPN, seconds."""
 LEGAL = {
     ("unknown", "healthy"),
     ("unknown", "failed"),
@@ -32,6 +38,11 @@ LEGAL = {
 
 class Steps(Watch):
     """The rules of each step."""
+
+    @property
+    def grace_s(self) -> float:
+        """How old may be what Mayday goes by."""
+        return CRISP_S if self.crisp() else PATIENCE_S
 
     # --- every step --------------------------------------------------------------------------------------------------
 
@@ -46,7 +57,11 @@ class Steps(Watch):
         if before is None or before.state is not snapshot.state:
             self._phases(life, before, snapshot)
         self._modes(life, before, snapshot)
+        self._carried(snapshot)
         self._levels(life, snapshot)
+        lost = self.capacity.look(self.clock.age(), self._stated, self._enough)
+        if lost:
+            self.note(f"{lost} (invariant 4)")
 
     def _phases(self, life: Life, before: Snapshot | None, now: Snapshot) -> None:
         """Section 3, and invariants 5 and 7: who may change, when, and why."""
@@ -76,6 +91,8 @@ class Steps(Watch):
                     self.note(f"{name} was stabilized {self.healthy_from[name] - age:.1f} s too early (invariant 7)")
             if phase == "failed":
                 self._justify(name, str(vpn.reason))
+                self.failed_since[name] = age
+                self.failures.setdefault(name, []).append(age)
         self._overtake(life)
 
     def _justify(self, vpn: str, reason: str) -> None:
@@ -86,7 +103,7 @@ class Steps(Watch):
         elif reason == "drill":
             said = truth.drill_said(vpn)
         else:
-            said = age - truth.bad_at[vpn] <= PATIENCE_S
+            said = age - truth.bad_at[vpn] <= self.grace_s
         if not said:
             self.note(f"{vpn} failed for {reason}, and nobody said so (section 2)")
 
@@ -151,7 +168,7 @@ class Steps(Watch):
             asked = even(policy.min_replicas, [v for v in policy.vpns if phases[v] in {"healthy", "stabilizing"}])
         healthy = [vpn for vpn in policy.vpns if phases[vpn] == "healthy"]
         carrying = [box for vpn in healthy for box in self.truth.engines(vpn)]
-        if healthy and not any(self.host.answers(box.id) and not self._silent(box) for box in carrying):
+        if healthy and not any(self.truth.engines_are.serves(box) and not self._silent(box) for box in carrying):
             self.no_engine_at = self.clock.age()
         asked = {v: min(asked.get(v, 0), len(policy.ports[v])) if phases[v] == "healthy" else 0 for v in policy.vpns}
         now = self.clock.age()
@@ -162,8 +179,12 @@ class Steps(Watch):
 
     def _silent(self, box: Box) -> bool:
         """Whether Mayday may take an engine for one that does not work: it is broken, or did not answer lately."""
-        broken = self.host.connected(box) and not self.host.answers(box.id)
-        return broken or self.clock.age() - self.truth.silent_at[box.id] < 2 * PATIENCE_S
+        vpn = self.truth.vpn_of(box)
+        return (
+            vpn in self.unreachable
+            or not self.truth.engines_are.serves(box)
+            or self.clock.age() - self.truth.silent_at[box.id] < 2 * PATIENCE_S
+        )
 
     def _levels(self, life: Life, now: Snapshot) -> None:
         """Decisions follow the state as it is, whatever edges were missed, as long as Docker answers."""
@@ -183,17 +204,71 @@ class Steps(Watch):
             if self.truth.steady(vpn, "bad", PATIENCE_S) and phase != "failed":
                 self.note(f"{vpn} is down for {PATIENCE_S:g} s, and its phase is {phase} (section 2)")
             objected = self.truth.may_object(vpn, self.settings.alert_expiry_s + PATIENCE_S)
-            if self.truth.steady(vpn, "good", PATIENCE_S) and phase in {"failed", "unknown"} and not objected:
-                self.note(f"{vpn} is well for {PATIENCE_S:g} s, and its phase is {phase} (section 2)")
-            if phase == "failed" and str(now.state.mode) == "emergency" and age - since > PATIENCE_S:
-                there = [b for b in self.truth.engines(vpn) if self.truth.traceable(b)]
-                left = [b.name for b in there if age - self.truth.appeared[b.id] > PATIENCE_S]
-                if left and self._emergency_lasts(now) > PATIENCE_S:
-                    self.note(f"{vpn} stays failed and still has {left} (invariant 2)")
+            patience_s = PATIENCE_S + (HOLD_MOST_S if self._flaps(vpn) else 0.0)
+            behind = phase in {"failed", "unknown"} and age - since > patience_s
+            excused = objected or vpn in self.unreachable
+            if self.truth.steady(vpn, "good", patience_s) and behind and not excused:
+                self.note(f"{vpn} is well for {patience_s:g} s, and its phase is {phase} (section 2)")
+            if phase == "failed" and str(now.state.mode) == "emergency" and self._carried_s(vpn) > PATIENCE_S:
+                there = [b for b in self.truth.own_engines(vpn) if self.truth.traceable(b)]
+                left = [
+                    b.name
+                    for b in there
+                    if age - self.truth.appeared[b.id] > PATIENCE_S and not self.truth.engines_are.hopeless(b)
+                ]
+                must = self.truth.must_object(vpn, life.number, expiry - PATIENCE_S)
+                accused = must is not None or self.truth.steady(vpn, "bad", PATIENCE_S)
+                if left and accused and self._emergency_lasts(now) > PATIENCE_S:
+                    self.note(
+                        f"{vpn} stays failed, {self.truth.carriers(vpn, 0)} carry, and it has {left} (invariant 2)"
+                    )
         for name, since in life.undo.items():
             box = next((b for b in self.host.boxes.values() if b.name == name), None)
-            if box and age - max(since, self.truth.appeared[box.id]) > PATIENCE_S:
+            if box and own(box) and age - max(since, self.truth.appeared[box.id]) > PATIENCE_S and not box.troubles:
                 self.note(f"{name}, whose creation was overtaken, was not undone (invariant 1)")
+
+    def _flaps(self, vpn: str) -> bool:
+        """Whether a VPN has failed more than once lately."""
+        return sum(self.clock.age() - at < REMEMBERED_S for at in self.failures.get(vpn, [])) > 1
+
+    def _carried(self, now: Snapshot) -> None:
+        """Note beside which failed VPNs another carries that nobody can doubt."""
+        for vpn in self.truth.vpns:
+            carriers = self.truth.carriers(vpn, 0.0, strict=True)
+            sure = any(str(now.state.vpns[c].phase) == "healthy" and c not in self.unreachable for c in carriers)
+            if not sure:
+                self.carried_since.pop(vpn, None)
+            else:
+                self.carried_since.setdefault(vpn, self.clock.age())
+
+    def _carried_s(self, vpn: str) -> float:
+        age = self.clock.age()
+        return age - self.carried_since.get(vpn, age)
+
+    def _stated(self, vpn: str) -> bool:
+        """Whether the contract itself says why nobody works in the place of an engine that was taken from a VPN."""
+        life, age = self.life, self.clock.age()
+        if life is None or self.answering_since is None or age - self.answering_since < PATIENCE_S:
+            return True
+        state, policy = life.app.controller.snapshot.state, self.settings.policy
+        since = self.phase_since.get(vpn, age)
+        if str(state.vpns[vpn].phase) != "healthy" or age - since < PATIENCE_S or age - self.changed_at() < PATIENCE_S:
+            return True
+        reduced = str(state.mode) == "emergency" and str(policy.capacity) == "reduced"
+        engines = self.truth.engines()
+        if reduced and any(self.truth.engines_are.works(box) for box in engines):
+            return True
+        taken = {box.labels.get("acestream.http_port") for box in self.truth.engines(vpn)}
+        no_port = all(str(port) in taken for port in policy.ports[vpn])
+        return len(engines) >= policy.max_replicas or no_port or str(state.mode) == "outage"
+
+    def _enough(self, vpn: str) -> bool:
+        """Whether a VPN has its share all the same."""
+        return self.capacity.own_on(vpn) >= even(self.settings.policy.min_replicas, self.settings.policy.vpns)[vpn]
+
+    def changed_at(self) -> float:
+        """When any VPN last changed its phase."""
+        return max(self.phase_since.values(), default=NEVER)
 
     def _emergency_lasts(self, now: Snapshot) -> float:
         emergency = now.state.emergency

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.core.model import ContainerHealth, ContainerState
+from tests.simulation.engines import MADE, MANAGED, NEVER, Engines, own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
     from exporter.runtime.simulated_host import Box, SimulatedHost
     from tests.support.virtual_time import VirtualClock
 
-MANAGED = "orchestrator.managed"
+__all__ = ["BY_HAND", "MADE", "MANAGED", "NEVER", "REQUESTED", "VPN", "Told", "Truth"]
+
 VPN = "acestream.vpn_container"
 REQUESTED = "mayday.requested"
 BY_HAND = "hand"
 """Names of engines that somebody else made begin with it."""
-NEVER = -1e9
+START_TIMEOUT_S = 120.0
+NOTICED_S = 150.0
+"""How long an engine may fail to answer before that is surely noticed, seconds: three rounds and their time-outs."""
 SLACK_S = 5.0
 """How late the end of a drill may be seen, seconds."""
 
@@ -50,12 +54,18 @@ class Truth:
     since: dict[str, float] = field(default_factory=dict)
     bad_at: dict[str, float] = field(default_factory=lambda: defaultdict(lambda: NEVER))
     """When a VPN was last shown as something that may be read as unhealthy."""
+    good_at: dict[str, float] = field(default_factory=lambda: defaultdict(lambda: NEVER))
+    """When Docker last showed a VPN as good."""
     ids: dict[str, str] = field(default_factory=dict)
     """Ids of VPN containers, past ones too."""
     started: dict[str, float] = field(default_factory=lambda: defaultdict(lambda: NEVER))
     appeared: dict[str, float] = field(default_factory=dict)
     silent_at: dict[str, float] = field(default_factory=lambda: defaultdict(lambda: NEVER))
-    """When an engine last did not answer Mayday."""
+    """When an engine last did not answer Mayday, for whatever reason."""
+    life_began: float = NEVER
+    """When the present life of Mayday began."""
+    starting_since: dict[str, float] = field(default_factory=dict)
+    """Since when a VPN container is shown as starting, by its id."""
     told: dict[str, Told] = field(default_factory=dict)
     fired: dict[str, float] = field(default_factory=lambda: defaultdict(lambda: NEVER))
     """When an alert about a VPN was last delivered as firing, whatever its start."""
@@ -63,6 +73,9 @@ class Truth:
     """Until when a drill lasts, and the life that was told of it."""
     set_back_at: float = NEVER
     rebooted_at: float = NEVER
+
+    def __post_init__(self) -> None:
+        self.engines_are = Engines(self.host)
 
     def begin(self) -> None:
         """Look from now on."""
@@ -85,10 +98,25 @@ class Truth:
             says = _says(box)
             if says != self.says.get(name):
                 self.says[name], self.since[name] = says, now
-            if says == "bad" or (box is not None and box.health is not ContainerHealth.HEALTHY and says == "unclear"):
+            if says == "bad" or (box is not None and says == "unclear" and self._unclear_is_bad(box, now)):
                 self.bad_at[name] = now
+            if says == "good":
+                self.good_at[name] = now
         for key in self.host.boxes:
             self.appeared.setdefault(key, now)
+        self.engines_are.look(now)
+
+    def _unclear_is_bad(self, box: Box, now: float) -> bool:
+        """Whether a health that is no longer probed, or that has just begun, may be read as unhealthy.
+
+        `starting` is bad for a container that was started anew in this life, and for one that starts for too long; not
+        for one that Docker only looks at anew.
+        """
+        if box.health is not ContainerHealth.STARTING:
+            self.starting_since.pop(box.id, None)
+            return box.health is ContainerHealth.UNHEALTHY
+        since = self.starting_since.setdefault(box.id, now)
+        return self.started[box.id] > self.life_began or now - since >= START_TIMEOUT_S - SLACK_S
 
     def vpn_of(self, box: Box) -> str | None:
         """The VPN whose network an engine joined; the label tells where nobody knows the network."""
@@ -103,6 +131,14 @@ class Truth:
         found = ((box, self.vpn_of(box)) for box in self.host.boxes.values())
         return [box for box, on in found if on is not None and vpn in {None, on}]
 
+    def own_engines(self, vpn: str | None = None) -> list[Box]:
+        """Those of them that Mayday made."""
+        return [box for box in self.engines(vpn) if own(box)]
+
+    def named(self, vpn: str) -> Box | None:
+        """The container of a VPN."""
+        return next((box for box in self.host.boxes.values() if box.name == vpn), None)
+
     def traceable(self, box: Box) -> bool:
         """Whether a Mayday that has just started can tell whose engine it is."""
         return box.labels.get(VPN) in self.vpns or box.network in self.host.boxes
@@ -116,6 +152,29 @@ class Truth:
     def steady(self, vpn: str, says: str, seconds: float) -> bool:
         """Whether Docker has shown the same of a VPN for so long."""
         return self.says[vpn] == says and self.clock.age() - self.since[vpn] > seconds
+
+    def accused(self, vpn: str, grace_s: float, expiry_s: float) -> bool:
+        """Whether anything speaks against a VPN now, or did so short a time ago that nobody can know better."""
+        return self.clock.age() - self.bad_at[vpn] <= grace_s or self.may_object(vpn, expiry_s)
+
+    def carriers(self, failed: str, grace_s: float, *, strict: bool = False) -> list[str]:
+        """The VPNs beside one that Docker shows as good and on which an engine serves.
+
+        With `grace_s`, those that did so short a time ago; engines that merely do not answer are noticed by rounds of
+        questions. `strict`: those that nobody can doubt.
+        """
+        now, found = self.clock.age(), []
+        for vpn in self.vpns:
+            good = self.says[vpn] == "good" or (not strict and now - self.good_at[vpn] <= grace_s)
+            engines = [] if vpn == failed or not good else self.engines(vpn)
+            if strict:
+                serving = [b for b in engines if self.engines_are.works(b) and now - self.silent_at[b.id] > NOTICED_S]
+            else:
+                serving = [b for b in engines if self.engines_are.served_lately(b, now, grace_s)]
+                serving += [b for b in engines if b.broken and now - self.engines_are.served_at[b.id] <= NOTICED_S]
+            if serving:
+                found.append(vpn)
+        return found
 
     def orphaned(self, box: Box) -> bool:
         """Whether an engine is attached to a container that is not its VPN's any more."""

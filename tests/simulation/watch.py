@@ -6,9 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.simulation.truth import NEVER
+from tests.simulation.capacity import Capacity
+from tests.simulation.engines import NEVER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from exporter.app import App
     from exporter.core.snapshot import Snapshot
     from exporter.runtime.simulated_host import SimulatedHost
@@ -56,6 +59,7 @@ class Watch:
     clock: VirtualClock
     settings: Settings
     truth: Truth
+    capacity: Capacity = field(init=False)
     story: list[str] = field(default_factory=list)
     """What happened, for people."""
     tally: Counter[str] = field(default_factory=Counter)
@@ -82,6 +86,21 @@ class Watch:
     requests: int = 0
     """Requests for an engine through the API that are open."""
     asked_to_remove: set[str] = field(default_factory=set)
+    asked_with_force: set[str] = field(default_factory=set)
+    """Containers that Mayday did not make, and that somebody had it remove all the same."""
+    stopped_by_owner: set[str] = field(default_factory=set)
+    parked: set[str] = field(default_factory=set)
+    """Containers of others that Mayday stopped and has to bring back."""
+    owners_again: set[str] = field(default_factory=set)
+    """Those that their owner touched meanwhile."""
+    failed_since: dict[str, float] = field(default_factory=dict)
+    """When each VPN failed, through all lives of Mayday."""
+    carried_since: dict[str, float] = field(default_factory=dict)
+    """Since when, beside a failed VPN, another carries that nobody can doubt."""
+    failures: dict[str, list[float]] = field(default_factory=dict)
+    """When each VPN has failed."""
+    crisp: Callable[[], bool] = lambda: False
+    """Whether Docker has answered every call at once, and told every event, for a while."""
     answering_since: float | None = None
     """Since when Docker has answered every call, quickly and without error; None: it does not."""
     unreachable: set[str] = field(default_factory=set)
@@ -89,6 +108,9 @@ class Watch:
     last_failed: str = ""
     """The VPN of the last emergency of two VPNs."""
     failing_order: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.capacity = Capacity(self.truth.engines_are)
 
     def tell(self, text: str) -> None:
         """Add to the story."""

@@ -11,26 +11,26 @@ from exporter.app import App
 from exporter.core.model import ContainerState
 from exporter.runtime.simulated import Effect, Faults, SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
-from exporter.settings.settings import from_environment
 from tests.simulation.alertmanager import Alertmanager, own
 from tests.simulation.audit import AuditedRuntime, Snare
 from tests.simulation.books import check_books, check_history, check_pages, check_restored, check_same, document
-from tests.simulation.network import ALERTMANAGER, SECRET, Door, Network
+from tests.simulation.drawn import ALERT_EXPIRY_S, draw_settings
+from tests.simulation.network import Door, Network
 from tests.simulation.oracle import Oracle
+from tests.simulation.steps import PATIENCE_S
 from tests.simulation.truth import NEVER, Truth
 from tests.simulation.watch import Life
-from tests.support.settings import vpn_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from exporter.settings.settings import Settings
+    from exporter.runtime.base import ContainerEvent
+    from exporter.runtime.simulated_host import Box
     from tests.simulation.books import Ear
     from tests.support.virtual_time import VirtualClock
 
 STABILIZATION_S = 120.0
-ALERT_EXPIRY_S = 1200.0
 LOOKS_EVERY_S = 1.0
 DISK_TRIED_WITHIN_S = 62.0
 """How soon a journal that was kept in memory is on disk again once that is possible, seconds."""
@@ -39,18 +39,24 @@ DISK_TRIED_WITHIN_S = 62.0
 class World:
     """One host, everything on it drawn from a seed."""
 
-    def __init__(self, seed: int, clock: VirtualClock, directory: Path, ear: Ear) -> None:
+    def __init__(self, seed: int, clock: VirtualClock, directory: Path, ear: Ear, *, field: bool = False) -> None:
+        """With `field`, everything that was met in the field happens too."""
+        self.field = field
         self.rng = random.Random(seed)
         self.clock = clock
         self.directory = directory
         self.ear = ear
-        self.settings = draw_settings(self.rng, directory / "state")
+        self.settings, delay_s = draw_settings(self.rng, directory / "state", field=field)
         policy = self.settings.policy
         self.host = SimulatedHost(clock, random.Random(seed + 1))
-        self.runtime = SimulatedRuntime(self.host, on_effect=self._born)
+        self.runtime = SimulatedRuntime(self.host, on_effect=self._born, before_effect=self._taken)
         self.truth = Truth(self.host, clock, policy.vpns)
         self.oracle = Oracle(self.host, clock, self.settings, self.truth)
         self.oracle.tally = self.runtime.happened
+        self.oracle.evacuation_delay_s = delay_s
+        self.oracle.crisp = self._crisp
+        self._eventful_at = 0.0
+        """When events were last lost or late, or Docker answered badly."""
         self.tally = self.oracle.tally
         self.alertmanager = Alertmanager(self.truth, self.rng, self.tally, self._deliver)
         self.network = Network(self.truth, self.alertmanager, self.tally, self.oracle.unreachable)
@@ -59,7 +65,6 @@ class World:
         self.app: App | None = None
         self.door: Door | None = None
         self.audited: AuditedRuntime | None = None
-        self.clinging: dict[str, str] = {}
         self.born_broken = 0.0
         self.disk_s = 0.0
         """How long a write to the journal waits for the disk at most."""
@@ -74,6 +79,7 @@ class World:
             self.host.add_vpn(name, interval_s=self.checks[name], retries=3)
         self.truth.begin()
         self.host.listeners.append(lambda _event: self.oracle.count())
+        self.host.listeners.append(self._started)
         self.tally[f"fleet: {len(policy.vpns)} VPNs"] += 1
         self.tally[f"fleet: EMERGENCY_CAPACITY {policy.capacity}"] += 1
         self.tally["fleet: MIN_REPLICAS leaves a remainder"] += policy.min_replicas % len(policy.vpns) != 0
@@ -93,6 +99,15 @@ class World:
                 self.tally["engine: never becomes healthy"] += 1
                 box.broken = True
 
+    def _taken(self, operation: str, box: Box, _begun: float) -> None:
+        """Mayday's call takes a container away at this moment."""
+        if operation in {"remove", "stop"}:
+            self.oracle.capacity.taken(box)
+
+    def _started(self, event: ContainerEvent) -> None:
+        if event.action == "start" and event.id in self.host.boxes:
+            self.oracle.capacity.started(self.host.boxes[event.id])
+
     # --- lives -------------------------------------------------------------------------------------------------------
 
     @property
@@ -106,7 +121,6 @@ class World:
         self.lives += 1
         oracle.tell(f"Mayday starts, life {self.lives}")
         self.audited = audited = AuditedRuntime(self.runtime, oracle, self.snare)
-        audited.clinging = self.clinging
         make: Callable[..., AuditedRuntime] = lambda _settings, _count: audited
         session: Any = self.network
         self.app = app = App(self.settings, make, clock=self.clock, session=session, serve=False, threaded=False)
@@ -116,6 +130,7 @@ class World:
         life = Life(app, self.lives)
         audited.life = oracle.life = life
         self.network.life = self.lives
+        self.truth.life_began = self.clock.age()
         oracle.phase_since = dict.fromkeys(oracle.truth.vpns, self.clock.age())
         await app.__aenter__()
         self.door = Door(app)
@@ -210,6 +225,11 @@ class World:
             self._write.cancel()
             self._write = None
 
+    def set_minimum(self, minimum: int) -> None:
+        """Mayday's next life has another MIN_REPLICAS; what the last one showed is not what the next one must."""
+        self.settings = replace(self.settings, policy=replace(self.settings.policy, min_replicas=minimum))
+        self.oracle.settings = self.settings
+
     # --- time --------------------------------------------------------------------------------------------------------
 
     async def pass_(self, seconds: float) -> None:
@@ -224,19 +244,36 @@ class World:
 
     def look(self) -> None:
         """Note how Docker answers, look, and end where something is wrong."""
-        faults = self.runtime.faults
-        trouble = max(faults.unanswered, faults.late, faults.refused, faults.misread)
-        answering = self.host.up and not trouble and faults.slow <= 5 and self.app is not None and not self.clinging
+        answering = self._answers() and self.app is not None
         if not answering:
             self.oracle.answering_since = None
         elif self.oracle.answering_since is None:
             self.oracle.answering_since = self.clock.age()
+        self._crisp()
         self.oracle.look()
         self.tally["alert: expires unheard"] += self.truth.expire(ALERT_EXPIRY_S)
         if self.app is not None:
             self.app.journal._guarded(self.app.journal._store.housekeep)
         if self.oracle.violation is not None:
             raise self.oracle.violation
+
+    def _answers(self) -> bool:
+        """Whether Docker answers every call about as soon as usual, and makes engines that work."""
+        faults = self.runtime.faults
+        trouble = max(faults.unanswered, faults.late, faults.refused, faults.misread) or faults.image_missing
+        stuck = any(box.troubles for box in self.host.boxes.values())
+        return self.host.up and not trouble and not stuck and faults.slow <= 5 and not self.born_broken
+
+    def _crisp(self) -> bool:
+        """Whether for a while Docker has answered at once, and every event was told."""
+        faults = self.runtime.faults
+        late = faults.lost_events or faults.delayed_events_s or faults.deaf or faults.slow > 1
+        if late or not self._answers():
+            self._eventful_at = self.clock.age()
+        snapshot = self.app.controller.snapshot if self.app else None
+        if snapshot is None or not snapshot.events_connected or not snapshot.docker_up:
+            self._eventful_at = self.clock.age()
+        return self.clock.age() - self._eventful_at > PATIENCE_S
 
     async def look_at_pages(self) -> None:
         """Compare what the web pages say."""
@@ -277,7 +314,11 @@ class World:
         self.oracle.tell(f"the faults stop{f', but {except_for} stays down' if except_for else ''}")
         self.runtime.faults = Faults()
         self.runtime.daemon_up()
-        self.clinging.clear()
+        for box in self.host.boxes.values():
+            box.troubles.clear()
+            box.crashes = False
+            if box.state in {ContainerState.REMOVING, ContainerState.DEAD}:
+                box.state = ContainerState.DEAD
         self.network.unreachable.clear()
         self.born_broken = self.disk_s = 0.0
         if self.disk_away:
@@ -305,6 +346,8 @@ class World:
             self.host.unpause(name)
         if box.frozen is not None:
             self.host.stop(box)
+        if box.state is ContainerState.RESTARTING:
+            self.host.stop(box)
         if box.state is not ContainerState.RUNNING:
             self.host.start(box)
 
@@ -325,27 +368,3 @@ class World:
         state.unlink()
         if (self.directory / "away").exists():
             (self.directory / "away").rename(state)
-
-
-def draw_settings(rng: random.Random, directory: Path) -> Settings:
-    """Two to five VPNs, odd numbers of engines, few ports, with and without Alertmanager's API."""
-    count = rng.choice([2, 2, 2, 3, 4, 5])
-    minimum = rng.choice([0, 1, 2, 3, 5, 7, 10])
-    names = [f"vpn{number}" for number in range(1, count + 1)]
-    environment = {
-        **vpn_variables(*names),
-        "MIN_REPLICAS": str(minimum),
-        "MAX_REPLICAS": str(minimum + rng.choice([0, 1, minimum, 2 * minimum])),
-        "EMERGENCY_CAPACITY": rng.choice(["reduced", "share", "full"]),
-        "ENGINE_STOP_TIMEOUT_S": rng.choice(["0", "0", "3"]),
-        "API_KEY": SECRET,
-        "WEBHOOK_TOKEN": SECRET,
-        "STATE_DIR": str(directory),
-    }
-    if rng.random() < 0.15:
-        few = rng.choice([2, 4, 6])
-        for number in range(1, count + 1):
-            environment[f"GLUETUN_PORT_RANGE_{number}"] = f"{19000 + 100 * number}-{19000 + 100 * number + few - 1}"
-    if rng.random() < 0.5:
-        environment["ALERTMANAGER_URL"] = ALERTMANAGER
-    return replace(from_environment(environment), alert_expiry_s=ALERT_EXPIRY_S)
