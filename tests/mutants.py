@@ -76,13 +76,13 @@ MUTANTS = (
     ),
     Mutant(
         "2: cleanup that fails backs off",
-        "return RETRY_S if Outcome.ERROR in results else None",
-        "return None",
+        "Work.PROVISION, None, 0)\n        return RETRY_S if Outcome.ERROR in results else None",
+        "Work.PROVISION, None, 0)\n        return None",
     ),
     Mutant(
         "2: engines that come back are swept",
-        "            for vpn in sorted(self.ledger.vpns_to_undo_on.union(decision.evacuate)):",
-        "            for vpn in sorted(decision.evacuate if any(isinstance(c, ModeChange) for c in decision.changes) else ()):",
+        "in sorted(self.ledger.vpns_to_undo_on.union(decision.evacuate)):",
+        "in sorted(decision.evacuate if any(isinstance(c, ModeChange) for c in decision.changes) else ()):",
     ),
     Mutant(
         "3: only a failed VPN is evacuated",
