@@ -31,7 +31,7 @@ def host_with(vpns: Iterable[str], clock: Clock | None = None, **health: Any) ->
 
 
 def populate(host: SimulatedHost, settings: Settings, engines: int) -> None:
-    """Put engines of Mayday's own there that need not be made first, evenly on all VPNs, with names and ports as Mayday gives them."""
+    """Put engines of Mayday's own there, evenly on all VPNs, with names and ports as Mayday gives them."""
     vpns = settings.policy.vpns
     for number in range(engines):
         vpn = vpns[number % len(vpns)]
