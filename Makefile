@@ -7,7 +7,7 @@ MINUTES ?= 60
 T ?= tests/unit/test_core.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test test-one lint types unit fuzz simulate test-docker mutants soak bench stack test-stack test-browser format lock clean
+.PHONY: help setup setup-test demo test test-one lint types unit explore fuzz simulate test-docker mutants soak bench stack test-stack test-browser format lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -35,6 +35,9 @@ unit: setup-test ## the inner loop: unit tests, and scenarios on a simulated fle
 
 test-one: ## one file or test, at once: T=tests/unit/test_core.py, or T="tests/unit -k limit"
 	@.venv/bin/python -m pytest -q $(T)
+
+explore: setup-test ## every reachable state of three VPNs, and the plan for every small fleet on them
+	@scripts/test.sh explored
 
 fuzz: setup-test ## fuzz every input with RUNS inputs for each parser
 	@FUZZ_RUNS=$(RUNS) scripts/test.sh fuzz

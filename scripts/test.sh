@@ -4,7 +4,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 bin=.venv/bin
 seeds=tests/simulation/test_seeds.py
-stages=(format lint layers types unit fuzz rules simulation stack browser docker)
+stages=(format lint layers types unit explored fuzz rules simulation stack browser docker)
 [ $# -gt 0 ] && stages=("$@")
 
 run_stage() {
@@ -13,8 +13,9 @@ run_stage() {
         lint) $bin/ruff check . ;;
         layers) $bin/lint-imports ;;
         types) $bin/mypy ;;
-        # The inner loop: everything that needs neither many seeds nor a real program.
-        unit) $bin/python -m pytest -n 2 --dist worksteal tests/unit tests/simulation --ignore "$seeds" ;;
+        # The inner loop: everything that needs neither much time nor many seeds nor a real program.
+        unit) $bin/python -m pytest -n 2 --dist worksteal -m "not exhaustive" tests/unit tests/simulation --ignore "$seeds" ;;
+        explored) $bin/python -m pytest -m exhaustive tests/unit ;;
         fuzz) $bin/python -m pytest -rP tests/fuzz ;;
         simulation) $bin/python -m pytest "$seeds" ;;
         rules) $bin/python -m pytest tests/rules ;;

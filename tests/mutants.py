@@ -61,28 +61,28 @@ MUTANTS = (
     ),
     Mutant(
         "1: an overtaken creation is undone",
-        "            not_overtaken()\n        except",
-        "        except",
+        "            overtaken = not wanted()",
+        "            overtaken = False",
     ),
     Mutant(
         "1: a creation that comes about late is undone",
-        "            self.leftovers.find(self.fleet)\n",
+        "            self.ledger.find(fleet)\n",
         "",
     ),
     Mutant(
         "1: the guard is asked again before each call",
-        "        guard()\n        return await call()",
-        "        return await call()",
+        "if not self.controller.acting or not guard():",
+        "if not self.controller.acting:",
     ),
     Mutant(
         "2: cleanup that fails backs off",
-        "        controller.request(Work.PROVISION, None, 0)\n        return None if all(results) else RETRY_S",
-        "        controller.request(Work.PROVISION, None, 0)\n        return None",
+        "Work.PROVISION, None, 0)\n        return RETRY_S if Outcome.ERROR in results else None",
+        "Work.PROVISION, None, 0)\n        return None",
     ),
     Mutant(
         "2: engines that come back are swept",
-        "        for vpn in sorted(ghosts | self.leftovers.vpns):",
-        "        for vpn in sorted(ghosts if any(isinstance(c, ModeChange) for c in changes) else ()):",
+        "in sorted(self.ledger.vpns_to_undo_on.union(decision.evacuate)):",
+        "in sorted(decision.evacuate if any(isinstance(c, ModeChange) for c in decision.changes) else ()):",
     ),
     Mutant(
         "3: only a failed VPN is evacuated",
@@ -91,8 +91,8 @@ MUTANTS = (
     ),
     Mutant(
         "3: a removal asks again whether it is wanted",
-        "if not controller.acting or not still_wanted():",
-        "if not controller.acting:",
+        "lambda: plan.must_evacuate(controller.state, vpn))",
+        "lambda: True)",
     ),
     Mutant(
         "4: an outage removes nothing",
@@ -101,13 +101,13 @@ MUTANTS = (
     ),
     Mutant(
         "5: an unreachable Docker decides nothing",
-        "return self._docker_up and not self._closing",
-        "return not self._closing",
+        "return self.docker_up and not self.closing",
+        "return not self.closing",
     ),
     Mutant(
         "5: what was asked before the loss does not count",
-        "if not self._docker_up and asked_at >= self._docker_lost_at:",
-        "if not self._docker_up:",
+        "if not self.docker_up and asked_at >= self._docker_lost_at:",
+        "if not self.docker_up:",
     ),
     Mutant(
         "5: questions that are given up are not heard later",
@@ -136,12 +136,12 @@ MUTANTS = (
     ),
     Mutant(
         "6: a creation without an answer counts",
-        "counted.update(self._controller.leftovers.counted(now))",
+        "counted.update(e.vpn for e in self._entries if e.stage is Stage.UNSURE and e.counts_until > now)",
         "counted.update(())",
     ),
     Mutant(
         "6: a taken name is read before another is tried",
-        "                if not self._still_wanted(place, reason):\n",
+        "                if not self._still_needed(entry, reason):\n",
         "                if False:\n",
     ),
     Mutant(
@@ -161,22 +161,22 @@ MUTANTS = (
     ),
     Mutant(
         "6: an engine is replaced at the last port",
-        "if not ports and instead_of is not None and",
-        "if False and instead_of is not None and",
+        "return instead_of.port if instead_of is not None",
+        "return instead_of.port if False and instead_of is not None",
     ),
     Mutant(
         "7: nothing begins after SIGTERM",
-        "return self._docker_up and not self._closing",
-        "return self._docker_up",
+        "return self.docker_up and not self.closing",
+        "return self.docker_up",
     ),
     Mutant(
         "7: the time of entry survives",
-        'emergency = Emergency(moment(saved["entered"]), vpn',
-        "emergency = Emergency(now, vpn",
+        'return Emergency(times.moment(saved["entered"]), vpn',
+        "return Emergency(times.now, vpn",
     ),
     Mutant(
         "7: the stabilization left survives",
-        'deadline = min(mono(item["deadline"]), now.mono + policy.stabilization_s)',
+        'deadline = min(times.mono(item["deadline"]), now.mono + policy.stabilization_s)',
         "deadline = now.mono + policy.stabilization_s",
     ),
     Mutant(
@@ -285,8 +285,8 @@ MUTANTS = (
     ),
     Mutant(
         "verdict: a source that objects outweighs Docker",
-        "        if signal.verdict is Verdict.UNHEALTHY:\n",
-        "        if signal.verdict is Verdict.UNHEALTHY and signal.source is Source.DOCKER:\n",
+        "            if signal.verdict is wanted:\n",
+        "            if signal.verdict is wanted and signal.source is Source.DOCKER:\n",
     ),
     Mutant(
         "verdict: state comes before health",

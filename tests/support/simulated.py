@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.app import App
 from exporter.clock import SystemClock
+from exporter.core.dependents import MADE_LABEL
 from exporter.runtime.simulated import SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from exporter.core.model import Engine
     from exporter.settings.settings import Settings
 
-LABELS = {"orchestrator.managed": "acestream"}
-"""What an engine carries by default, besides the labels of its place."""
+OWN_LABELS = {"orchestrator.managed": "acestream", MADE_LABEL: "true"}
+"""What an engine that Mayday made carries, besides the labels of its place."""
 
 
 def host_with(vpns: Iterable[str], clock: Clock | None = None, **health: Any) -> SimulatedHost:
@@ -30,12 +31,12 @@ def host_with(vpns: Iterable[str], clock: Clock | None = None, **health: Any) ->
 
 
 def populate(host: SimulatedHost, settings: Settings, engines: int) -> None:
-    """Put engines there that need not be made first, evenly on all VPNs, with names and ports as Mayday gives them."""
+    """Put engines of Mayday's own there, evenly on all VPNs, with names and ports as Mayday gives them."""
     vpns = settings.policy.vpns
     for number in range(engines):
         vpn = vpns[number % len(vpns)]
         port = settings.policy.ports[vpn][number // len(vpns)]
-        host.add_engine(vpn, port, f"acestream-{number + 1}", LABELS)
+        host.add_engine(vpn, port, f"acestream-{number + 1}", OWN_LABELS)
 
 
 def mayday_on(host: SimulatedHost, settings: Settings, runtime: SimulatedRuntime | None = None, **options: Any) -> App:

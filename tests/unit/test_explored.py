@@ -137,7 +137,7 @@ def mode_of(phases: list[Phase]) -> Mode:
     return Mode.EMERGENCY if failed and failed + phases.count(Phase.UNKNOWN) < len(phases) else Mode.NORMAL
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.exhaustive)])
 def test_every_step_from_every_reachable_state(count: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Under every verdict on every VPN and every passing of time: the phases of the contract's table, the mode that
     they make, one record for each change and none besides, and a restart in between that changes nothing."""
@@ -278,7 +278,7 @@ def model_of(policy: Policy, state: FleetState, fleet: Fleet) -> reference.Refer
     return model
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.exhaustive)])
 def test_every_plan_for_every_small_fleet(count: int, capsys: pytest.CaptureFixture[str]) -> None:
     """In every combination of phases, with every policy and every limit: what is removed, repaired and created is what
     the contract asks for, no more and no less (invariants 1, 2, 3, 4 and 6)."""
