@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from re import _parser  # type: ignore[attr-defined]  # the one that compiles; nothing else tells what is in an expression
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-REPEATS_LIMIT = 3
-"""Repetitions without an end in one expression: the time may grow with that power of the text's length."""
-FEW = 16
-"""A repetition that may go on for longer counts as one without an end."""
 _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
+
+
+class Expression(Protocol):
+    """A compiled regular expression."""
+
+    def fullmatch(self, text: bytes) -> object | None:
+        """The match of the whole text, None when it does not match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +27,15 @@ class Matcher:
     operator: str
     """One of `=`, `!=`, `=~`, `!~`."""
     value: str
+    expression: Expression | None = field(default=None, repr=False, compare=False)
+    """The value, compiled, where the operator is `=~` or `!~`."""
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether the labels fulfil it. Regular expressions are anchored at both ends."""
         found = labels.get(self.label, "")
-        if self.operator in {"=", "!="}:
+        if self.expression is None:
             return (found == self.value) is (self.operator == "=")
-        return (re.fullmatch(self.value, found) is not None) is (self.operator == "=~")
+        return (self.expression.fullmatch(_utf8(found)) is not None) is (self.operator == "=~")
 
 
 def parse_matchers(text: str) -> tuple[Matcher, ...]:
@@ -49,56 +53,40 @@ def parse_matchers(text: str) -> tuple[Matcher, ...]:
         match = _MATCHER.match(text, position)
         if match is None:
             raise ValueError(f'expected LABEL="VALUE" (or !=, =~, !~) at {text[position : position + 30]!r}')
-        label, operator, value = (
-            match[1],
-            match[2],
-            re.sub(r"\\(.)", r"\1", match[3]) if match[2] in {"=", "!="} else match[3],
-        )
+        label, operator, value = match.groups()
         if "~" in operator:
-            try:
-                re.compile(value)
-            except (re.error, OverflowError, RecursionError) as error:
-                raise ValueError(f"{value!r} is not a regular expression: {error}") from error
-            if _may_take_for_ever(value):
-                raise ValueError(
-                    f"{value!r} may take for ever: no repetition or choice within a repetition, no look-around, no "
-                    f"back-reference, at most {REPEATS_LIMIT} of * and +"
-                )
-        matchers.append(Matcher(label, operator, value))
+            matchers.append(Matcher(label, operator, value, _compiled(value)))
+        else:
+            matchers.append(Matcher(label, operator, re.sub(r"\\(.)", r"\1", value)))
         position = match.end()
     return tuple(matchers)
 
 
-def _may_take_for_ever(expression: str) -> bool:
-    """Whether the time that it takes may grow beyond all bounds with the text, which others choose.
+def _compiled(expression: str) -> Expression:
+    """The expression in RE2's syntax, which Prometheus and Alertmanager use.
 
-    Prometheus' own expressions cannot do that, and know neither look-around nor back-references.
+    RE2 takes time in proportion to the label's length, whatever the expression: labels are chosen by others.
     """
-    repeats = 0
+    import re2  # noqa: PLC0415 - most settings have no regular expression
 
-    def bad(part: Any, *, repeated: bool) -> bool:
-        nonlocal repeats
-        for kind, value in part:
-            name = str(kind)
-            if "ASSERT" in name or "GROUPREF" in name:
-                return True
-            if "REPEAT" in name:
-                endless = value[1] > FEW
-                repeats += endless
-                if (endless and repeated) or bad(value[2], repeated=repeated or endless):
-                    return True
-            elif name == "BRANCH":
-                if repeated or any(bad(branch, repeated=repeated) for branch in value[1]):
-                    return True
-            elif name in {"SUBPATTERN", "ATOMIC_GROUP"}:
-                inner = value[-1] if name == "SUBPATTERN" else value
-                if bad(inner, repeated=repeated):
-                    return True
-        return False
-
-    return bad(_parser.parse(expression), repeated=False) or repeats > REPEATS_LIMIT
+    options = re2.Options()
+    options.log_errors = False  # the fault is in the exception; RE2 would write it to standard error as well
+    options.never_capture = True
+    try:
+        compiled: Expression = re2.compile(_utf8(expression), options)
+    except re2.error as error:
+        reason = error.args[0].decode(errors="replace")
+        raise ValueError(
+            f"{expression!r} is not a regular expression in RE2's syntax, as Prometheus has it: {reason}"
+        ) from error
+    return compiled
 
 
 def all_match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
     """Whether the labels fulfil every matcher."""
     return all(matcher.matches(labels) for matcher in matchers)
+
+
+def _utf8(text: str) -> bytes:
+    """The text as RE2 reads it; half of a surrogate pair, which UTF-8 cannot hold, becomes a question mark."""
+    return text.encode(errors="replace")

@@ -141,12 +141,10 @@ def test_every_faulty_variable_is_named_at_once(first: tuple[str, str], second: 
         pytest.param("API_KEY_FILE", "/a\0b", id="a path with a zero byte"),
         pytest.param("API_KEY", "a\udcff", id="a secret that is not UTF-8"),
         pytest.param("ENGINE_IMAGE", "\udcff", id="a text that is not UTF-8"),
-        pytest.param("ALERT_MATCHERS", 'a=~"a{99999999999999999999}"', id="a repetition too large to count"),
+        pytest.param("ALERT_MATCHERS", 'a=~"(a{1000}){1000}"', id="an expression too large to compile"),
         pytest.param("ALERT_MATCHERS", 'a=~"' + "(" * 5000 + '"', id="an expression nested too deeply"),
-        *[
-            pytest.param("ALERT_MATCHERS", f'a=~"{expression}"', id=f"an expression that takes for ever: {expression}")
-            for expression in ("(a+)+b", "(a|aa)*b", "(a*)*", "((a{0,99}){0,99}b)+", "(a)\\1*", "(?=a+)a", ".*.*.*.*b")
-        ],
+        pytest.param("ALERT_MATCHERS", 'a=~"(a)\\1*"', id="an expression with a back-reference"),
+        pytest.param("ALERT_MATCHERS", 'a=~"(?=a+)a"', id="an expression with a look-around"),
         pytest.param("VPN_STABILIZATION_PERIOD_S", "1_0", id="a number as only Python writes it"),
         pytest.param("VPN_STABILIZATION_PERIOD_S", "٣", id="digits that are not ASCII"),
         pytest.param("ENGINE_LABELS", "a={htttp_port}", id="a placeholder in a label that is none"),

@@ -148,3 +148,24 @@ def test_the_template_fills_in_its_placeholders(settings_of: SettingsOf) -> None
 def test_matchers_match_as_alertmanagers_do(text: str, labels: dict[str, str], *, expected: bool) -> None:
     """Anchored expressions; a missing label is empty."""
     assert all_match(parse_matchers(text), labels) is expected
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("expression", ["(a+)+b", "(a|aa)*b", "(a*)*b", ".*.*.*.*b"])
+def test_no_expression_takes_for_ever_on_a_label_that_others_choose(expression: str) -> None:
+    """A million characters on which a backtracking engine would take hours, or years."""
+    matchers = parse_matchers(f'a=~"{expression}"')
+    assert not all_match(matchers, {"a": "a" * 1_000_000})
+    assert all_match(matchers, {"a": "a" * 1_000_000 + "b"})
+
+
+def test_an_expression_is_read_as_prometheus_reads_it() -> None:
+    """RE2's syntax, not Python's: what only Python knows is refused, with the reason."""
+    assert all_match(parse_matchers(r'a=~"\pL+\z"'), {"a": "Größe"})
+    with pytest.raises(ValueError, match=r"RE2's syntax.*invalid escape sequence: \\Z"):
+        parse_matchers(r'a=~"x\Z"')
+
+
+def test_a_label_that_utf8_cannot_hold_is_matched_all_the_same() -> None:
+    """Half of a surrogate pair is one character like any other, and no error."""
+    assert all_match(parse_matchers('a=~"x.y",a!~"xy"'), {"a": "x\ud800y"})
