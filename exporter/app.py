@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from exporter.clock import Clock
-    from exporter.runtime.base import Runtime
+    from exporter.runtime.base import OnRequest, Runtime
     from exporter.settings.settings import Settings
     from exporter.sources.engines import EngineProbe
 
@@ -54,7 +54,7 @@ class App:
     def __init__(
         self,
         settings: Settings,
-        make_runtime: Callable[[Settings, Callable[[str, str, float], None]], Runtime],
+        make_runtime: Callable[[Settings, OnRequest], Runtime],
         *,
         clock: Clock | None = None,
         probe: EngineProbe | None = None,

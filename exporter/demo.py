@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from exporter.core.model import Engine
     from exporter.core.snapshot import Snapshot
+    from exporter.runtime.base import OnRequest
     from exporter.settings.settings import Settings
 
 STYLES = {
@@ -55,7 +56,7 @@ class Play:
         for vpn in self.settings.policy.vpns:
             self.host.add_vpn(vpn, interval_s=1.0, retries=2)
 
-    def runtime(self, _settings: Settings, on_request: Callable[[str, str, float], None]) -> SimulatedRuntime:
+    def runtime(self, _settings: Settings, on_request: OnRequest) -> SimulatedRuntime:
         """The runtime over the simulated host."""
         return SimulatedRuntime(self.host, on_request=on_request)
 

@@ -19,6 +19,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from exporter.telemetry.metrics import JobResult
 from exporter.work import Work
 
 if TYPE_CHECKING:
@@ -149,14 +150,14 @@ class Jobs:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         began = self._clock.mono()
-        result, again_s = "ok", None
+        result, again_s = JobResult.OK, None
         try:
             again_s = await self._functions[work](vpn)
         except asyncio.CancelledError:
-            result = "error"
+            result = JobResult.ERROR
             raise
         except Exception as error:
-            result, again_s = "error", 1.0
+            result, again_s = JobResult.ERROR, 1.0
             log.error("job %s failed and is tried again: %s: %s", key, type(error).__name__, error)  # noqa: TRY400
             log.debug("job %s", key, exc_info=error)
         finally:
@@ -181,7 +182,7 @@ class Jobs:
 
     def _missed(self, event: JobEvent) -> None:
         work = str(event.job_id).split("@", maxsplit=1)[0].split(":", maxsplit=1)[0]
-        self._metrics.jobs.labels(work, "missed").inc()
+        self._metrics.jobs.labels(work, JobResult.MISSED).inc()
         log.error("job %s was not run at its time", event.job_id)
 
 

@@ -1,15 +1,63 @@
-"""What Mayday asks of a container runtime. Implementations are thin: no rule of failover lives in them."""
+"""What Mayday asks of a container runtime. Implementations are thin: they hold no rule of failover."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from exporter.errors import ConflictError, MissingError, RuntimeFailure, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from exporter.core.model import Container
     from exporter.core.spec import EngineSpec
+
+
+class Operation(StrEnum):
+    """The calls to a runtime, as they are counted."""
+
+    LIST = "list"
+    INSPECT = "inspect"
+    CREATE = "create"
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    REMOVE = "remove"
+    RENAME = "rename"
+    EVENTS = "events"
+
+
+READS = frozenset({Operation.LIST, Operation.INSPECT, Operation.EVENTS})
+"""The operations that change nothing."""
+
+
+class CallResult(StrEnum):
+    """How a call to a runtime ended, as it is counted."""
+
+    OK = "ok"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    ERROR = "error"
+    UNREACHABLE = "unreachable"
+
+    @classmethod
+    def of(cls, failure: RuntimeFailure) -> CallResult:
+        """The result that a failure is counted as."""
+        match failure:
+            case MissingError():
+                return cls.NOT_FOUND
+            case ConflictError():
+                return cls.CONFLICT
+            case UnreachableError():
+                return cls.UNREACHABLE
+            case _:
+                return cls.ERROR
+
+
+OnRequest: TypeAlias = "Callable[[Operation, CallResult, float], None]"
+"""Is told operation, result and seconds of each call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The Docker Engine; the only importer of the docker SDK.
 
-The SDK blocks, so every call runs in a thread of a pool of its own, with a client that no other thread uses meanwhile
-(the SDK does not promise that one may be shared). The event stream has a thread and a client to itself.
+The SDK blocks, so every call runs in a thread of its own, with a client that no other thread uses meanwhile (the SDK
+does not promise that one may be shared). The event stream has a thread and a client to itself.
 """
 
 from __future__ import annotations
@@ -19,34 +19,29 @@ from docker import errors as sdk
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.utils import kwargs_from_env
 
-from exporter.errors import ConfigError, ConflictError, MissingError, RuntimeFailure, UnreachableError
+from exporter.errors import ConfigError, MissingError, RuntimeFailure, UnreachableError
 from exporter.runtime import docker_wire as wire
-from exporter.runtime.daemon_pool import DaemonPool
+from exporter.runtime.base import READS, CallResult, Operation
 from exporter.runtime.docker_stream import DockerEventStream
+from exporter.runtime.threads import DaemonThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from exporter.core.model import Container
     from exporter.core.spec import EngineSpec
+    from exporter.runtime.base import OnRequest
     from exporter.settings.settings import Settings
 
 T = TypeVar("T")
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """What Docker allows as a name; anything else must not become a part of a path."""
-WAITING_WORKERS = 64
-"""Stops at once. For nearly all of its time such a call only waits for a container's grace to pass, which costs the
-daemon nothing; behind a few workers every grace would wait for the one before (measured, see docs/performance.md)."""
-READERS = 4
-"""Reads at once. They have threads of their own: a VPN that fails is looked at while dozens of changes wait."""
-LINGER_S = 10.0
-"""How long a thread stays that waited for such a call, seconds."""
-_RESULTS: dict[type[RuntimeFailure], str] = {
-    MissingError: "not_found",
-    ConflictError: "conflict",
-    UnreachableError: "unreachable",
-}
+STOPS_AT_ONCE = 64
+"""For nearly all of its time a stop only waits for a container's grace to pass, which costs the daemon nothing; were it
+one of a few calls at once, every grace would wait for the one before (measured, see docs/performance.md)."""
+READS_AT_ONCE = 4
+"""Reads wait for no change: a VPN that fails is looked at while dozens of changes wait."""
 
 
 def translated(error: Exception, what: str, *, creating: bool = False) -> RuntimeFailure:
@@ -79,8 +74,7 @@ class DockerRuntime:
     The constructor touches no network; the API version is negotiated by the first call that is answered, and again when
     the daemon refuses it. `environment` holds `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`; proxies and
     settings of the docker command line are ignored. `timeout_s` bounds connecting and each wait for an answer.
-    `on_request` is told operation, result and seconds of each call, in the thread that made it, also of those whose
-    caller was cancelled: such a call runs on.
+    `on_request` is called in the thread that made the call, also where the caller was cancelled: such a call runs on.
 
     Raises:
         docker.errors.DockerException: the environment cannot be used.
@@ -92,16 +86,17 @@ class DockerRuntime:
         *,
         timeout_s: float = 10.0,
         workers: int = 8,
-        on_request: Callable[[str, str, float], None] = lambda _operation, _result, _seconds: None,
+        on_request: OnRequest = lambda _operation, _result, _seconds: None,
     ) -> None:
         # The entry that is always there keeps the SDK from looking into the process's own environment instead.
         self._connection = kwargs_from_env(environment={"DOCKER_HOST": "", **environment})
         self._timeout_s = timeout_s
         self._on_request = on_request
         self._workers = workers
-        self._pool = DaemonPool(workers)
-        self._waiting = DaemonPool(WAITING_WORKERS, linger_s=LINGER_S)
-        self._reading = DaemonPool(READERS)
+        self._changes = DaemonThreads(workers)
+        self._stops = DaemonThreads(STOPS_AT_ONCE)
+        self._reads = DaemonThreads(READS_AT_ONCE)
+        self._closed = False
         self._version: str | None = None
         self._idle: deque[Any] = deque()
         self._streams: set[DockerEventStream] = set()
@@ -112,7 +107,7 @@ class DockerRuntime:
             self._idle.append(self._bare_client(DEFAULT_DOCKER_API_VERSION))
 
     @classmethod
-    def from_settings(cls, settings: Settings, on_request: Callable[[str, str, float], None]) -> DockerRuntime:
+    def from_settings(cls, settings: Settings, on_request: OnRequest) -> DockerRuntime:
         """The runtime that the settings name.
 
         Raises:
@@ -136,7 +131,7 @@ class DockerRuntime:
         def call(api: Any) -> list[Container]:
             return [wire.listed(item) for item in api.containers(all=True)]
 
-        return await self._run("list", "list containers", call)
+        return await self._run(Operation.LIST, "list containers", call)
 
     async def inspect(self, ref: str) -> Container | None:
         """One container by id or exact name."""
@@ -150,31 +145,35 @@ class DockerRuntime:
         return container if ref in {container.name, container.id} else None
 
     async def _inspect(self, ref: str, read: Callable[[dict[str, Any]], T]) -> T:
-        return await self._run("inspect", f"inspect '{ref}'", lambda api: read(api.inspect_container(ref)))
+        return await self._run(Operation.INSPECT, f"inspect '{ref}'", lambda api: read(api.inspect_container(ref)))
 
     async def create(self, spec: EngineSpec) -> str:
         """Create a container."""
         body = wire.create_body(spec)
         what = f"create '{spec.name}'"
-        return await self._run("create", what, lambda api: str(api.create_container_from_config(body, spec.name)["Id"]))
+        return await self._run(
+            Operation.CREATE, what, lambda api: str(api.create_container_from_config(body, spec.name)["Id"])
+        )
 
     async def start(self, container_id: str) -> None:
         """Start a container."""
-        await self._run("start", f"start '{container_id[:12]}'", lambda api: api.start(container_id))
+        await self._run(Operation.START, f"start '{container_id[:12]}'", lambda api: api.start(container_id))
 
     async def stop(self, container_id: str, grace_s: int) -> None:
         """Stop a container. The SDK adds the grace to the time-out."""
-        await self._run("stop", f"stop '{container_id[:12]}'", lambda api: api.stop(container_id, timeout=grace_s))
+        await self._run(
+            Operation.STOP, f"stop '{container_id[:12]}'", lambda api: api.stop(container_id, timeout=grace_s)
+        )
 
     async def restart(self, container_id: str, grace_s: int) -> None:
         """Restart a container. The SDK adds the grace to the time-out."""
         what = f"restart '{container_id[:12]}'"
-        await self._run("restart", what, lambda api: api.restart(container_id, timeout=grace_s))
+        await self._run(Operation.RESTART, what, lambda api: api.restart(container_id, timeout=grace_s))
 
     async def remove(self, container_id: str) -> None:
         """Kill and remove a container, keeping its volumes."""
         what = f"remove '{container_id[:12]}'"
-        await self._run("remove", what, lambda api: api.remove_container(container_id, v=False, force=True))
+        await self._run(Operation.REMOVE, what, lambda api: api.remove_container(container_id, v=False, force=True))
 
     async def blueprint(self, container_id: str) -> EngineSpec:
         """A container's own configuration."""
@@ -185,8 +184,8 @@ class DockerRuntime:
         stream = DockerEventStream(asyncio.get_running_loop(), self._streams.discard)
         self._streams.add(stream)
         try:
-            # `api` only settles the version; the stream is given a client that nobody else will use.
-            await self._run("events", "open the event stream", lambda _api: stream.open(self._client()))
+            # `_api` only settles the version; the stream is given a client of its own.
+            await self._run(Operation.EVENTS, "open the event stream", lambda _api: stream.open(self._client()))
         except BaseException:  # a cancelled opening goes on in its thread, and gives up when it finds the stream closed
             await stream.close()
             raise
@@ -196,36 +195,36 @@ class DockerRuntime:
         """Give up all connections. A call that hangs is left to its own time-out and keeps nobody waiting."""
         for stream in list(self._streams):
             await stream.close()
-        self._pool.shutdown()
-        self._waiting.shutdown()
-        self._reading.shutdown()
+        self._closed = True
+        for threads in (self._changes, self._stops, self._reads):
+            threads.close()
         while self._idle:
             self._idle.pop().close()
 
     # --- how a call is made ------------------------------------------------------------------------------------------
 
-    async def _run(self, operation: str, what: str, call: Callable[[Any], T]) -> T:
+    async def _run(self, operation: Operation, what: str, call: Callable[[Any], T]) -> T:
         def in_thread() -> T:
             began = time.perf_counter()
-            result = "ok"
+            result = CallResult.OK
             try:
                 return self._attempt(call)
             except Exception as error:
-                failure = translated(error, what, creating=operation == "create")
-                result = _RESULTS.get(type(failure), "error")
+                failure = translated(error, what, creating=operation is Operation.CREATE)
+                result = CallResult.of(failure)
                 raise failure from error
             finally:
                 self._on_request(operation, result, time.perf_counter() - began)
 
+        threads = self._changes
+        if operation in READS:
+            threads = self._reads
+        elif operation is Operation.STOP:
+            threads = self._stops
         try:
-            pool = self._pool
-            if operation in {"list", "inspect", "events"}:
-                pool = self._reading
-            elif operation == "stop":
-                pool = self._waiting
-            return await asyncio.get_running_loop().run_in_executor(pool, in_thread)
-        except RuntimeError as error:  # the pool is shut down: Mayday ends
-            raise UnreachableError(f"{what}: the connection to Docker is closed") from error
+            return await threads.run(in_thread)
+        except RuntimeError as error:
+            raise UnreachableError(f"{what}: {error}") from error
 
     def _attempt(self, call: Callable[[Any], T]) -> T:
         api = self._borrow()
@@ -239,7 +238,7 @@ class DockerRuntime:
             api = self._client()
             return call(api)
         finally:
-            if self._pool.closed or len(self._idle) >= self._workers:
+            if self._closed or len(self._idle) >= self._workers:
                 api.close()
             else:
                 self._idle.append(api)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from exporter.core.model import ContainerState
 from exporter.errors import ConflictError, MissingError, RejectedError, RuntimeFailure, UnreachableError
+from exporter.runtime.base import CallResult, Operation
 from exporter.runtime.simulated_box import Trouble
 from exporter.runtime.simulated_stream import SimulatedStream
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from exporter.core.model import Container
     from exporter.core.spec import EngineSpec
+    from exporter.runtime.base import OnRequest
     from exporter.runtime.simulated_host import Box, SimulatedHost
 
 T = TypeVar("T")
@@ -35,11 +37,6 @@ LATENCY_S = {
 """About what one call takes on Docker Engine 20.10 on two cores, seconds."""
 AT_ONCE = 4
 """Calls that change something and are carried out at the same time; the daemon saturates at a few."""
-_RESULTS: dict[type[RuntimeFailure], str] = {
-    MissingError: "not_found",
-    ConflictError: "conflict",
-    UnreachableError: "unreachable",
-}
 
 
 @dataclass(slots=True)
@@ -89,7 +86,7 @@ class SimulatedRuntime:
         host: SimulatedHost,
         *,
         timeout_s: float = 10.0,
-        on_request: Callable[[str, str, float], None] = lambda _operation, _result, _seconds: None,
+        on_request: OnRequest = lambda _operation, _result, _seconds: None,
         on_effect: Callable[[Effect], None] = lambda _effect: None,
         before_effect: Callable[[str, Box, float], None] = lambda _operation, _box, _begun: None,
     ) -> None:
@@ -210,14 +207,14 @@ class SimulatedRuntime:
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        result = "ok"
+        result = CallResult.OK
         try:
             return await asyncio.shield(task)
         except RuntimeFailure as error:
-            result = _RESULTS.get(type(error), "error")
+            result = CallResult.of(error)
             raise
         finally:
-            self._on_request(operation, result, self.host.clock.mono() - began)
+            self._on_request(Operation(operation), result, self.host.clock.mono() - began)
 
     async def _carry_out(
         self,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import platform
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from exporter import __version__
+from exporter.core.alerts import Heard
 from exporter.core.model import EngineState, Mode, Phase, Reason, Source, Verdict
 from exporter.core.plan import ProvisionReason, RemoveReason
-from exporter.telemetry.instruments import KeptCounter, KeptHistogram
+from exporter.runtime.base import CallResult, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,10 +27,16 @@ DETECTION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
 WORK_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 FAILURE_REASONS = tuple(reason for reason in Reason if reason not in {Reason.DOCKER_HEALTHY, Reason.STABILIZED})
-OPERATIONS = ("list", "inspect", "create", "start", "stop", "restart", "remove", "events")
-REQUEST_RESULTS = ("ok", "not_found", "conflict", "error", "unreachable")
-WEBHOOK_RESULTS = ("firing", "resolved", "duplicate", "own", "unmatched", "no_vpn", "rejected")
-JOB_RESULTS = ("ok", "error", "missed")
+WEBHOOK_RESULTS = (*Heard, "own", "unmatched", "no_vpn")
+"""What became of an alert: what it did to the book, or why it is no signal (`Ignored` of the Alertmanager source)."""
+
+
+class JobResult(StrEnum):
+    """How a run of a scheduled job ended, or that there was none at its time."""
+
+    OK = "ok"
+    ERROR = "error"
+    MISSED = "missed"
 
 
 class Metrics:
@@ -41,77 +49,77 @@ class Metrics:
 
     def _define(self) -> None:
         registry = self.registry
-        self.transitions = KeptCounter(
+        self.transitions = Counter(
             "mayday_vpn_transitions_total",
             "Phase changes of a VPN, by the phase entered and why.",
             ("vpn", "phase", "reason"),
             registry=registry,
         )
-        self.entries = KeptCounter(
+        self.entries = Counter(
             "mayday_emergency_mode_entries_total",
             "Times that emergency mode was entered, by the VPN that failed and why.",
             ("vpn", "reason"),
             registry=registry,
         )
-        self.removed = KeptCounter(
+        self.removed = Counter(
             "mayday_engines_removed_total",
             "Engines removed, by why and with what result.",
             ("vpn", "reason", "result"),
             registry=registry,
         )
-        self.provisioned = KeptCounter(
+        self.provisioned = Counter(
             "mayday_engines_provisioned_total",
             "Engines created or repaired, by why and with what result.",
             ("vpn", "reason", "result"),
             registry=registry,
         )
-        self.detection = KeptHistogram(
+        self.detection = Histogram(
             "mayday_failover_detection_seconds",
             "Time from Docker's own time of the event that showed a failure to the VPN's phase being failed.",
             buckets=DETECTION_BUCKETS,
             registry=registry,
         )
-        self.cleanup = KeptHistogram(
+        self.cleanup = Histogram(
             "mayday_failover_cleanup_seconds",
             "Time from a VPN's failure in an emergency to the last of its engines being gone.",
             buckets=WORK_BUCKETS,
             registry=registry,
         )
-        self.restore = KeptHistogram(
+        self.restore = Histogram(
             "mayday_capacity_restore_seconds",
             "Time from the end of a VPN's stabilization to its share being reached.",
             buckets=WORK_BUCKETS,
             registry=registry,
         )
-        self.docker_requests = KeptCounter(
+        self.docker_requests = Counter(
             "mayday_docker_requests_total",
             "Calls to the Docker Engine, by operation and result.",
             ("operation", "result"),
             registry=registry,
         )
-        self.docker_seconds = KeptHistogram(
+        self.docker_seconds = Histogram(
             "mayday_docker_request_duration_seconds",
             "Duration of calls to the Docker Engine.",
             ("operation", "result"),
             buckets=REQUEST_BUCKETS,
             registry=registry,
         )
-        self.webhook_alerts = KeptCounter(
+        self.webhook_alerts = Counter(
             "mayday_webhook_alerts_total",
             "Alerts received by webhook, by what became of them.",
             ("result",),
             registry=registry,
         )
-        self.unauthorized = KeptCounter(
+        self.unauthorized = Counter(
             "mayday_unauthorized_requests_total",
             "Requests refused for a missing or wrong secret.",
             ("endpoint",),
             registry=registry,
         )
-        self.jobs = KeptCounter(
+        self.jobs = Counter(
             "mayday_jobs_total", "Runs of scheduled jobs, by result.", ("job_name", "result"), registry=registry
         )
-        self.job_seconds = KeptHistogram(
+        self.job_seconds = Histogram(
             "mayday_job_duration_seconds",
             "Duration of scheduled jobs.",
             ("job_name", "result"),
@@ -132,18 +140,18 @@ class Metrics:
                     self.removed.labels(vpn, removed_for, result)
                 for provisioned_for in ProvisionReason:
                     self.provisioned.labels(vpn, provisioned_for, result)
-        for result in REQUEST_RESULTS:
-            for operation in OPERATIONS:
-                self.docker_requests.labels(operation, result)
-        for result in WEBHOOK_RESULTS:
-            self.webhook_alerts.labels(result)
+        for operation in Operation:
+            for call_result in CallResult:
+                self.docker_requests.labels(operation, call_result)
+        for webhook_result in WEBHOOK_RESULTS:
+            self.webhook_alerts.labels(webhook_result)
         for endpoint in ("webhook", "api"):
             self.unauthorized.labels(endpoint)
         for job in jobs:
-            for result in JOB_RESULTS:
-                self.jobs.labels(job, result)
+            for job_result in JobResult:
+                self.jobs.labels(job, job_result)
 
-    def docker_request(self, operation: str, result: str, seconds: float) -> None:
+    def docker_request(self, operation: Operation, result: CallResult, seconds: float) -> None:
         """Count and time one call to Docker."""
         self.docker_requests.labels(operation, result).inc()
         self.docker_seconds.labels(operation, result).observe(seconds)

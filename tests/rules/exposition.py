@@ -6,6 +6,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
+from exporter.runtime.base import CallResult, Operation
 from tests.support.settings import two_vpns
 from tests.support.simulated import host_with, mayday_on
 
@@ -25,7 +26,7 @@ def exposed() -> dict[str, list[dict[str, str]]]:
     settings = two_vpns(ALERTMANAGER_URL="http://127.0.0.1:1")
     app = mayday_on(host_with(()), settings, serve=False)
     # A histogram with labels has no series before its first observation.
-    app.metrics.docker_request("list", "ok", 0.1)
+    app.metrics.docker_request(Operation.LIST, CallResult.OK, 0.1)
     app.metrics.job_seconds.labels("poll", "ok").observe(0.1)
     series: dict[str, list[dict[str, str]]] = {}
     for family in app.metrics.registry.collect():

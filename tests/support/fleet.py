@@ -20,11 +20,12 @@ from tests.support.simulated import populate
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from exporter.clock import Clock
     from exporter.core.model import Engine
     from exporter.core.spec import EngineSpec
+    from exporter.runtime.base import CallResult, OnRequest, Operation
     from exporter.runtime.simulated import Effect
     from exporter.settings.settings import Settings
 
@@ -96,11 +97,11 @@ class SimulatedFleet:
         self.effects: list[Effect] = []
         self.runtime = SimulatedRuntime(self.host, on_request=self._count, on_effect=self.effects.append)
         self.runtime._gate = asyncio.Semaphore(at_once)
-        self._on_request: Callable[[str, str, float], None] = lambda _operation, _result, _seconds: None
+        self._on_request: OnRequest = lambda _operation, _result, _seconds: None
         for vpn in settings.policy.vpns:
             self.host.add_vpn(vpn, interval_s=5.0, retries=1)
 
-    def _count(self, operation: str, result: str, seconds: float) -> None:
+    def _count(self, operation: Operation, result: CallResult, seconds: float) -> None:
         self.calls[operation] += 1
         self._on_request(operation, result, seconds)
 
@@ -111,7 +112,7 @@ class SimulatedFleet:
     def app(self, clock: Clock, *, serve: bool = False, threaded: bool = False) -> App:
         """A Mayday on it."""
 
-        def runtime(_settings: Settings, on_request: Callable[[str, str, float], None]) -> SimulatedRuntime:
+        def runtime(_settings: Settings, on_request: OnRequest) -> SimulatedRuntime:
             self._on_request = on_request
             return self.runtime
 

@@ -6,8 +6,6 @@ import asyncio
 import random
 import subprocess
 import sys
-import threading
-import time
 from collections import Counter
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,13 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 
 from exporter.core.dependents import ManagedLabel
 from exporter.core.model import Container, ContainerState, Moment
 from exporter.fleet.facts import Facts
-from exporter.runtime.daemon_pool import DaemonPool
-from exporter.telemetry.instruments import KeptCounter, KeptHistogram
 from tests.support.fleet import SimulatedFleet, settings_for
 from tests.support.virtual_time import VirtualClock, run_virtual
 
@@ -31,26 +27,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 ROOT = Path(__file__).parents[2]
-
-
-# --- scrapes ----------------------------------------------------------------------------------------------------------
-
-
-def test_samples_are_made_anew_only_after_a_step() -> None:
-    """A scrape after a step shows it, a scrape after none takes what the last one made."""
-    registry = CollectorRegistry()
-    counter = KeptCounter("steps_total", "Steps.", ("by",), registry=registry)
-    histogram = KeptHistogram("taken_seconds", "Taken.", buckets=(1.0,), registry=registry)
-    assert registry.get_sample_value("steps_total", {"by": "me"}) is None
-    series = counter.labels("me")
-    assert registry.get_sample_value("steps_total", {"by": "me"}) == 0
-    for expected in (1, 2, 3):
-        series.inc()
-        histogram.observe(0.5)
-        assert registry.get_sample_value("steps_total", {"by": "me"}) == expected
-        assert registry.get_sample_value("taken_seconds_count") == expected
-    before, after = list(registry.collect()), list(registry.collect())
-    assert all(one is other for one, other in zip(before, after, strict=True))
 
 
 # --- imports ----------------------------------------------------------------------------------------------------------
@@ -74,23 +50,6 @@ def test_only_what_is_needed_is_imported(command: str, allowed: set[str]) -> Non
     output = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in output.stdout.splitlines()}
     assert loaded & HEAVY <= allowed
-
-
-# --- threads ----------------------------------------------------------------------------------------------------------
-
-
-def test_threads_that_waited_end_when_nothing_comes() -> None:
-    """A pool that lingers is as wide as it must be, does all work, and holds no thread afterwards."""
-    pool = DaemonPool(5, linger_s=0.02)
-    together = threading.Barrier(5)
-    for _ in range(3):
-        for done in [pool.submit(together.wait) for _ in range(5)]:
-            done.result(timeout=20)
-        deadline = time.monotonic() + 20
-        while pool._threads and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert pool._threads == 0
-    pool.shutdown()
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------
