@@ -130,8 +130,7 @@ class App:
             probe = HttpEngineProbe(self._session, settings.engine_health_timeout_s)
 
             async def forwarded(vpn: str) -> int | None:
-                container = controller.facts.vpn(vpn)
-                return await gluetun.forwarded_port((container.address if container else None) or vpn)
+                return await gluetun.forwarded_port(controller.fleet.address(vpn))
 
         if probe is None:
             raise ValueError("a probe is needed where no network is used")

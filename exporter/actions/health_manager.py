@@ -63,8 +63,7 @@ class HealthManager:
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def ask(engine: Engine) -> tuple[str, bool]:
-            vpn = controller.facts.vpn(engine.vpn)
-            address = (vpn.address if vpn else None) or engine.vpn
+            address = controller.fleet.address(engine.vpn)
             async with gate:
                 return engine.id, await self._probe(engine, address)
 

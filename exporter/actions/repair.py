@@ -94,8 +94,7 @@ class Repair:
         controller = self._controller
         if not plan.may_be_connected(engine, controller.fleet) or controller.facts.surely_orphaned(engine.id):
             return False
-        vpn = controller.facts.vpn(engine.vpn)
-        return await self._probe(engine, (vpn.address if vpn else None) or engine.vpn)
+        return await self._probe(engine, controller.fleet.address(engine.vpn))
 
     async def _make_anew(self, engine: Engine) -> Outcome:
         """Remove an orphan whose VPN has another id now, and create its twin from its own configuration."""

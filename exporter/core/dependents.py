@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.core.model import Container, ContainerState, Engine, Fleet, Orphan
+from exporter.core.texts import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -148,4 +149,4 @@ def read_engine(
 
 
 def _port(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and 0 < int(text) < 65536 else None
+    return whole_number(text or "", 1, 65535)

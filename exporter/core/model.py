@@ -256,6 +256,11 @@ class Fleet:
         """How many there are, by VPN and `EngineState`."""
         return {(vpn, str(state)): n for vpn, group in self.groups.items() for state, n in group.states.items()}
 
+    def address(self, vpn: str) -> str:
+        """Where the ports of a VPN are reached: its container's IP address, else its name."""
+        container = self.vpns.get(vpn)
+        return (container.address if container else None) or vpn
+
     def on(self, vpn: str) -> tuple[Engine, ...]:
         """The engines of one VPN."""
         return self.groups[vpn].engines if vpn in self.groups else ()

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from exporter.core.model import Mode, Moment, Phase, Policy, Reason
 from exporter.core.phases import Emergency, FleetState, VpnState, initial_state
+from exporter.core.texts import utc_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ class Reading:
 
     def moment(self, saved: Mapping[str, Any]) -> Moment:
         """A moment that `Writing.moment` wrote."""
-        return Moment(self.mono(saved["in_s"]), aware(saved["wall"]))
+        return Moment(self.mono(saved["in_s"]), utc_time(saved["wall"]))
 
 
 class Memories(Protocol):
@@ -122,7 +122,7 @@ def _read(document: Mapping[str, Any], policy: Policy, now: Moment, boot: str) -
     if written["boot"] == boot:
         away_s = now.mono - number(written["mono"])
     else:
-        away_s = max(0.0, (now.wall - aware(written["wall"])).total_seconds())
+        away_s = max(0.0, (now.wall - utc_time(written["wall"])).total_seconds())
     times = Reading(now, away_s)
     vpns = dict(initial_state(policy, now).vpns)
     for name, item in document["vpns"].items():
@@ -160,9 +160,3 @@ def number(value: Any) -> float:
     if not math.isfinite(found):
         raise ValueError(f"the remembered state has {found} where a number belongs")
     return found
-
-
-def aware(text: str) -> datetime:
-    """An aware time from ISO 8601; one without an offset is UTC."""
-    parsed = datetime.fromisoformat(text)
-    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 from exporter.core.dependents import SIDECAR_LABEL
 from exporter.core.model import Container, ContainerHealth, ContainerState
 from exporter.core.spec import EngineSpec
+from exporter.core.texts import utc_time
 from exporter.errors import ConflictError, MissingError, RejectedError, RuntimeFailure, UnreachableError
 from exporter.runtime.base import ContainerEvent
 
@@ -30,7 +30,6 @@ _UPTIME_UNITS = {
 }
 _UPTIME = re.compile(r"Up (?:(Less than a second)|(?:About )?(an?|\d+) (second|minute|hour|day|week|month|year)s?)")
 _HEALTH_TEXT = re.compile(r"\((healthy|unhealthy|health: starting)\)")
-_FRACTION = re.compile(r"\.(\d{6})\d+")
 _MARKUP = re.compile(r"<[^<>]*>")
 _VPN_NAME_SETTING = re.compile(r"GLUETUN_CONTAINER_NAME(_\d+)?")
 
@@ -107,8 +106,7 @@ def unix_time(text: str | None) -> float | None:
     """Docker's RFC 3339 time (up to nine fraction digits) as Unix seconds; None for none and for the zero time."""
     if not text or text.startswith("0001-01-01"):
         return None
-    moment = datetime.fromisoformat(_FRACTION.sub(r".\1", text))
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return utc_time(text).timestamp()
 
 
 def uptime_at_most(status: str) -> float | None:

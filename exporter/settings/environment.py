@@ -9,6 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from exporter.core.texts import whole_number
+from exporter.settings.files import read_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -87,10 +90,11 @@ class Environment:
         value = self.text(name)
         if not value:
             return default
-        if not (value.isascii() and value.isdigit() and len(value) < 20 and low <= int(value) <= high):
+        number = whole_number(value, low, high)
+        if number is None:
             self.fault(name, f"{_shown(value)} is not a whole number from {low} to {high}")
             return default
-        return int(value)
+        return number
 
     def choice(self, name: str, kind: type[T], default: T) -> T:
         """One of the words of an enumeration."""
@@ -111,9 +115,9 @@ class Environment:
             return None
         if path:
             try:
-                value = _read(Path(path)).strip()
-            except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError, too
-                self.fault(f"{name}_FILE", f"{_shown(path)} cannot be read: {type(error).__name__}")
+                value = read_text(Path(path), SECRET_LIMIT).strip()
+            except ValueError as error:
+                self.fault(f"{name}_FILE", f"{_shown(path)} {error}")
                 return None
             if not value:
                 self.fault(f"{name}_FILE", f"{_shown(path)} is empty")
@@ -144,29 +148,11 @@ class Environment:
         value = self.text(name)
         if not value:
             return default
-        first, dash, last = (part.strip() for part in value.partition("-"))
-        if dash and all(part.isascii() and part.isdigit() and len(part) < 6 for part in (first, last)):
-            low, high = int(first), int(last)
-            if 1 <= low <= high <= 65535:
-                return range(low, high + 1)
+        first, last = (whole_number(part.strip(), 1, 65535) for part in value.partition("-")[::2])
+        if first is not None and last is not None and first <= last:
+            return range(first, last + 1)
         self.fault(name, f"{_shown(value)} is not FIRST-LAST with ports from 1 to 65535")
         return default
-
-
-def _read(path: Path) -> str:
-    """The text of a file that holds a secret.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no file, too large, or no text.
-    """
-    if path.exists() and not path.is_file():
-        raise ValueError("a device or a pipe may never end")
-    with path.open("rb") as file:
-        content = file.read(SECRET_LIMIT + 1)
-    if len(content) > SECRET_LIMIT:
-        raise ValueError("too large")
-    return content.decode()
 
 
 def _shown(value: str) -> str:

@@ -11,6 +11,8 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from exporter.settings.files import read_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -80,7 +82,11 @@ def load(path: Path) -> WebConfig:
     Raises:
         WebConfigError: it cannot be read or used.
     """
-    document = parse(_read(path))
+    try:
+        text = read_text(path, SIZE_LIMIT)
+    except ValueError as error:
+        raise WebConfigError(str(error)) from error
+    document = parse(text)
     known = {"tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"}
     top = _mapping({} if document is None else document, "the file", known)
     files = [path]
@@ -93,22 +99,6 @@ def load(path: Path) -> WebConfig:
         rate_limit=_rate_limit(top.get("rate_limit")),
         files=tuple(files),
     )
-
-
-def _read(path: Path) -> str:
-    try:
-        if path.exists() and not path.is_file():
-            raise WebConfigError("is no file")  # noqa: TRY301 - a device or a pipe may never end
-        with path.open("rb") as file:
-            content = file.read(SIZE_LIMIT + 1)
-        text = content.decode()
-    except WebConfigError:
-        raise
-    except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError, too
-        raise WebConfigError(f"cannot be read: {type(error).__name__}") from error
-    if len(content) > SIZE_LIMIT:
-        raise WebConfigError(f"is larger than {SIZE_LIMIT} bytes")
-    return text
 
 
 def parse(text: str) -> Any:

@@ -6,18 +6,19 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from exporter.core.alerts import Alert, Origin
+from exporter.core.texts import utc_time
 from exporter.errors import BadRequestError
 from exporter.settings.matchers import Matcher, all_match
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 log = logging.getLogger("mayday")
 
@@ -117,9 +118,8 @@ def is_text(value: Any) -> bool:
 
 def _time(value: Any, where: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, TypeError, OverflowError) as error:
+        return utc_time(value)
+    except (ValueError, TypeError) as error:
         raise BadRequestError(f"{where} is not an RFC 3339 time") from error
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.core import alerts
 from exporter.core.alerts import Alert, Incident, Origin
-from exporter.journal.memory import aware
+from exporter.core.texts import utc_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -75,7 +75,7 @@ class AlertSource:
             if item["vpn"] in self._vpns:
                 alert = Alert(
                     str(item["fingerprint"]),
-                    aware(item["starts_at"]),
+                    utc_time(item["starts_at"]),
                     item["vpn"],
                     str(item["name"]),
                     bool(item["firing"]),
