@@ -1,1 +1,1 @@
-"""What must outlive a restart, and the history."""
+"""The journal: what must outlive a restart, and the history."""

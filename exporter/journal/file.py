@@ -1,4 +1,4 @@
-"""The SQLite file behind the journal: schema, migrations, and what is done with a file that cannot be used.
+"""The SQLite file of the journal: its schema and migrations, reading and writing, and what becomes of a corrupt one.
 
 Everything here blocks and belongs to one thread.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = tuple[float, str, str | None, str, str, str]
 """A record without its id: Unix seconds, kind, VPN, reason, message, details as JSON."""
-Numbered: TypeAlias = tuple[int, float, str, str | None, str, str, str]
+NumberedRow: TypeAlias = tuple[int, float, str, str | None, str, str, str]
 """A row with its id in front."""
 
 MIGRATIONS: tuple[str, ...] = (
@@ -32,12 +32,12 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX history_at ON history (at);
     """,
 )
-"""Step n brings a file from version n to n + 1. Steps are only ever added."""
+"""Step n brings a file from version n to n + 1. Steps are added, never changed."""
 
 COLUMNS = "id, at, kind, vpn, reason, message, details"
 BUSY_S = 2.0
 PRUNE_BATCH = 1000
-"""Records forgotten in one transaction, so that a write never waits long behind it."""
+"""Records deleted in one transaction, so that a write never waits long behind it."""
 WAL_LIMIT = 4_000_000
 """Bytes that the WAL file keeps at most after a checkpoint."""
 
@@ -50,8 +50,8 @@ class CorruptError(sqlite3.DatabaseError):
     """The file can be read, but what it holds is no journal."""
 
 
-def connect(path: Path | None, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection:
-    """Open and bring up to date; None: in memory.
+def connect(path: Path | None) -> sqlite3.Connection:
+    """Open the file and bring its schema up to date; None: a journal in memory.
 
     Raises:
         NewerSchemaError: the file is from a newer version; it was not changed.
@@ -60,7 +60,7 @@ def connect(path: Path | None, migrations: Sequence[str] = MIGRATIONS) -> sqlite
     if path is not None and path.exists():
         # Through a connection that cannot write: merely closing a writing one would already move the WAL into the file.
         with closing(connect_read_only(path)) as looking:
-            _known_version(looking, migrations)
+            _known_version(looking)
     connection = _configured(
         sqlite3.connect(path or ":memory:", timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     )
@@ -73,8 +73,8 @@ def connect(path: Path | None, migrations: Sequence[str] = MIGRATIONS) -> sqlite
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise CorruptError(f"quick_check: {found}")  # noqa: TRY301 - the connection is closed below
-        version = _known_version(connection, migrations)
-        for number, script in enumerate(migrations[version:], start=version + 1):
+        version = _known_version(connection)
+        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
             connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={number}; COMMIT;")
         try:
             connection.execute(f"SELECT {COLUMNS}, only, document FROM history, memory LIMIT 0")  # noqa: S608 - fixed
@@ -87,7 +87,7 @@ def connect(path: Path | None, migrations: Sequence[str] = MIGRATIONS) -> sqlite
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Open for reading alone, also while a Mayday writes, or where nothing can be written at all.
+    """Open for reading only, also while a Mayday writes, and where nothing can be written.
 
     Raises:
         sqlite3.Error: the file cannot be opened.
@@ -101,7 +101,7 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
         wal = path.with_name(path.name + "-wal")
         if not path.is_file() or (wal.exists() and wal.stat().st_size):
             raise
-        # A WAL file beside it cannot be made. There is none, so the file alone is the whole truth.
+        # A WAL file beside it cannot be made. There is none, so the file alone holds everything.
         connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
     except BaseException:
         connection.close()
@@ -114,21 +114,24 @@ def _configured(connection: sqlite3.Connection) -> sqlite3.Connection:
     return connection
 
 
-def _known_version(connection: sqlite3.Connection, migrations: Sequence[str]) -> int:
+def _known_version(connection: sqlite3.Connection) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(migrations):
-        raise NewerSchemaError(f"schema version {version}, this Mayday knows {len(migrations)}")
+    if version > len(MIGRATIONS):
+        raise NewerSchemaError(f"schema version {version}, this Mayday knows {len(MIGRATIONS)}")
     if version < 0:
         raise CorruptError(f"schema version {version}")
     return version
 
 
-def opened(
-    path: Path, now: datetime, say: Callable[[str], None], migrations: Sequence[str] = MIGRATIONS
-) -> sqlite3.Connection:
-    """Open the file; a corrupt one is kept aside under another name and begun anew. Raises as `connect`, or OSError."""
+def open_or_replace(path: Path, now: datetime, notice: Callable[[str], None]) -> sqlite3.Connection:
+    """Open the file; rename a corrupt one and begin a new one, and say so by `notice`.
+
+    Raises:
+        NewerSchemaError, sqlite3.DatabaseError: as `connect`.
+        OSError: a corrupt file cannot be renamed.
+    """
     try:
-        connection = connect(path, migrations)
+        connection = connect(path)
         try:
             load(connection)
         except BaseException:
@@ -138,13 +141,13 @@ def opened(
     except sqlite3.DatabaseError as error:
         if not is_corrupt(error):
             raise
-        say(set_aside(path, now, error))
-        return connect(path, migrations)
+        notice(set_aside(path, now, error))
+        return connect(path)
     return connection
 
 
 def set_aside(path: Path, now: datetime, error: sqlite3.Error) -> str:
-    """Rename a corrupt file, with its WAL; what was done, for people. No connection to it may be open."""
+    """Rename a corrupt file, with its WAL, and return what was done, for people. No connection to it may be open."""
     kept = path.with_name(f"{path.name}.corrupt-{now:%Y%m%dT%H%M%S%fZ}")
     for suffix in ("-wal", "-shm", ""):
         part = path.with_name(path.name + suffix)
@@ -154,13 +157,13 @@ def set_aside(path: Path, now: datetime, error: sqlite3.Error) -> str:
 
 
 def is_corrupt(error: sqlite3.Error) -> bool:
-    """Whether the file's content is at fault, not the disk or its permissions."""
+    """Whether the file's content is broken, rather than the disk or its permissions."""
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return isinstance(error, CorruptError) or primary in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
-def row(record: Record) -> Row:
-    """What is written of a record. Never fails: what JSON cannot say is written as its text."""
+def to_row(record: Record) -> Row:
+    """A record as it is written. Never fails: details that JSON cannot hold are written as text."""
     try:
         details = json.dumps(dict(record.details), default=str)
     except (TypeError, ValueError, RecursionError):
@@ -169,8 +172,8 @@ def row(record: Record) -> Row:
     return record.at.timestamp(), str(record.kind), vpn, _clean(record.reason), _clean(record.message), details
 
 
-def write(connection: sqlite3.Connection, document: str | None, rows: Sequence[Numbered]) -> None:
-    """Write a document (None: leave the old one) and rows, as one transaction: all, or (when it raises) nothing."""
+def write(connection: sqlite3.Connection, document: str | None, rows: Sequence[NumberedRow]) -> None:
+    """Write a document (None: leave the old one) and rows in one transaction; when it raises, nothing is written."""
     with _transaction(connection):
         if document is not None:
             connection.execute("INSERT OR REPLACE INTO memory VALUES (1, ?)", (document,))
@@ -178,7 +181,7 @@ def write(connection: sqlite3.Connection, document: str | None, rows: Sequence[N
 
 
 def prune(connection: sqlite3.Connection, oldest: float, most: int) -> bool:
-    """Forget a batch from before `oldest` (Unix seconds) or beyond the newest `most`; whether there may be more."""
+    """Delete a batch of records older than `oldest` (Unix seconds) or beyond the newest `most`; True: call again."""
     with _transaction(connection):
         forgotten = connection.execute(
             "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE at < ?1 LIMIT ?3) OR id IN "
@@ -207,15 +210,15 @@ def load(connection: sqlite3.Connection) -> dict[str, Any] | None:
 
 
 def newest_id(connection: sqlite3.Connection) -> int:
-    """The highest id ever given, also when its record was forgotten since; 0 before the first."""
+    """The highest id ever given, even if its record was deleted since; 0 before the first."""
     found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'history'").fetchone()
     return found[0] if found else 0
 
 
-def salvage(connection: sqlite3.Connection, most: int, after: int = 0) -> tuple[str | None, list[Numbered]]:
-    """Document and newest rows above an id, oldest first, as far as they can be read before something breaks."""
+def salvage(connection: sqlite3.Connection, most: int, after: int = 0) -> tuple[str | None, list[NumberedRow]]:
+    """Document and newest rows above an id, oldest first, as far as they can be read."""
     document: str | None = None
-    rows: list[Numbered] = []
+    rows: list[NumberedRow] = []
     with suppress(sqlite3.Error):
         loaded = load(connection)
         document = None if loaded is None else json.dumps(loaded)
@@ -227,23 +230,23 @@ def salvage(connection: sqlite3.Connection, most: int, after: int = 0) -> tuple[
 
 
 class Conditions(TypedDict, total=False):
-    """Which part of the history."""
+    """Which records of the history are wanted; all of these together."""
 
     vpn: str | None
     kind: str | None
     since: datetime | None
     until: datetime | None
     limit: int
-    """At most so many entries; 100 if nothing is said."""
+    """How many records at most (100)."""
     before: int | None
-    """The id below which to go on."""
+    """Only records with a lower id, to page back."""
 
 
 def read(connection: sqlite3.Connection, **wanted: Unpack[Conditions]) -> list[Record]:
     """History, newest first.
 
-    A row that makes no sense (a kind from another version, broken text) is left out and does not count towards
-    `limit`, so a short page always means the end.
+    A row that cannot be read (a kind from another version, broken text) is left out and does not count towards `limit`,
+    so a short page always means the end.
     """
     conditions: list[tuple[str, object]] = [
         ("vpn = ?", _clean(vpn) if (vpn := wanted.get("vpn")) is not None else None),
@@ -264,7 +267,7 @@ def read(connection: sqlite3.Connection, **wanted: Unpack[Conditions]) -> list[R
     return records
 
 
-def _record(found: Numbered) -> Record | None:
+def _record(found: NumberedRow) -> Record | None:
     number, at, kind, vpn, reason, message, details = found
     try:
         known = json.loads(details)
@@ -276,7 +279,7 @@ def _record(found: Numbered) -> Record | None:
 
 
 def _clean(text: str) -> str:
-    """Without what UTF-8 cannot say (lone surrogates, from undecodable bytes)."""
+    """The text without what UTF-8 cannot hold (lone surrogates, from undecodable bytes)."""
     return text.encode("utf-8", "replace").decode()
 
 

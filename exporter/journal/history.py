@@ -1,4 +1,4 @@
-"""One entry of the history: what was decided, done or refused, and why."""
+"""One record of the history: what was decided, done or refused, and why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Kind(StrEnum):
     ACTION = "action"
     """A container was created, started, restarted or removed, or an attempt at it failed."""
     REFUSAL = "refusal"
-    """Somebody asked for something that was refused."""
+    """A request was refused."""
     SIGNAL = "signal"
     """An alert or a drill began or ended."""
     LIFE = "life"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One entry. `details` holds plain JSON values; `id` is given by the journal and grows with time."""
+    """One record. `details` holds plain JSON values; the journal gives the `id`, which grows with time."""
 
     at: datetime
     kind: Kind
@@ -43,7 +43,7 @@ class Record:
 
 
 def as_json(record: Record) -> dict[str, object]:
-    """As plain JSON values: what `GET /history` and `mayday history --json` show."""
+    """The record as plain JSON values, as `GET /history` and `mayday history --json` show it."""
     return {
         "id": record.id,
         "at": record.at.isoformat(),

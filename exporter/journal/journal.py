@@ -1,7 +1,8 @@
 """The journal: what must outlive a restart, and the history.
 
-One thread writes; the event loop hands over and never waits for the disk. A journal that cannot be kept on disk goes on
-in memory, says so, and tries the disk again from time to time: it never stops the program and never changes a decision.
+One thread reads and writes; the event loop hands work over and never waits for the disk. A journal that cannot be kept
+on disk goes on in memory, logs that, and tries the disk again from time to time: it never stops the program and never
+changes a decision.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import queue
 import threading
 from collections import deque
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from exporter.journal import file
 from exporter.journal.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from exporter.clock import Clock
@@ -31,14 +32,13 @@ log = logging.getLogger("mayday")
 T = TypeVar("T")
 
 PENDING_LIMIT = 20_000
-"""Records that wait for the disk at most; beyond it the oldest are dropped, and counted."""
+"""Records that wait for the disk at most; beyond it the oldest are dropped."""
 
 
 class Journal:
     """Memory and history of one Mayday. With `path` None everything stays in memory.
 
-    With `threaded` False everything is done in the caller, for virtual time. `on_state` is called in the event loop
-    with the new `up` each time it changes.
+    With `threaded` False everything is done in the caller's thread, for virtual time.
     """
 
     def __init__(
@@ -49,21 +49,9 @@ class Journal:
         retention_days: int = 30,
         max_records: int = 100_000,
         threaded: bool = True,
-        on_state: Callable[[bool], None] | None = None,
-        migrations: Sequence[str] = file.MIGRATIONS,
     ) -> None:
-        self.up = True
-        """Whether it is kept as it should be; False: on disk it is not."""
-        self.problem: str | None = None
-        """What is wrong, and what to do; None: nothing."""
-        self.exclusive = True
-        """False: another Mayday uses the same STATE_DIR. It becomes True if that one ends."""
-        self.dropped = 0
-        """Records that were never written, because too many waited for the disk."""
-        self._store = Store(path, clock, retention_days * 86400.0, max_records, migrations, self._mirror)
+        self._store = Store(path, clock, retention_days * 86400.0, max_records)
         self._threaded = threaded
-        self._on_state = on_state
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._pending = threading.Lock()
         """Held for a moment, never over I/O: what is taken together is written together."""
@@ -73,11 +61,25 @@ class Journal:
         self._overflowing = False
         self._open = self._closed = False
 
+    @property
+    def up(self) -> bool:
+        """Whether it is kept where it should be; False: in memory, though there is a STATE_DIR."""
+        return self._store.up
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong, and what to do; None: nothing."""
+        return self._store.problem
+
+    @property
+    def exclusive(self) -> bool:
+        """False: another Mayday uses the same STATE_DIR. It becomes True if that one ends."""
+        return self._store.exclusive
+
     async def open(self) -> None:
-        """Open the file; whatever is wrong with it is told in `problem`, never raised."""
-        self._loop = asyncio.get_running_loop()
+        """Open the file; whatever is wrong with it is found in `problem`, never raised."""
         if self._threaded:
-            # A daemon: a disk that hangs for ever must not keep the process from ending.
+            # A daemon thread: a disk that hangs for ever must not keep the process from ending.
             threading.Thread(target=self._work, name="journal", daemon=True).start()
         self._open = True
         await self._call(self._store.open)
@@ -92,7 +94,7 @@ class Journal:
         try:
             text = json.dumps(dict(document))
         except (TypeError, ValueError, RecursionError) as error:
-            log.error("the memory cannot be written down, the last one is kept: %s", error)  # noqa: TRY400
+            log.error("the state cannot be written as JSON, the last one saved is kept: %s", error)  # noqa: TRY400
             return
         with self._pending:
             self._document = text
@@ -100,16 +102,18 @@ class Journal:
 
     def append(self, record: Record) -> None:
         """Keep a record."""
-        entry = file.row(record)
+        entry = file.to_row(record)
         with self._pending:
             overflow = len(self._rows) >= PENDING_LIMIT
             if overflow:
                 self._rows.popleft()
-                self.dropped += 1
             first, self._overflowing = overflow and not self._overflowing, overflow or self._overflowing
             self._rows.append(entry)
         if first:
-            log.warning("the disk is too slow: more than %d entries wait, the oldest are dropped", PENDING_LIMIT)
+            log.warning(
+                "the disk is too slow: more than %d entries of the history wait, the oldest are lost; check STATE_DIR",
+                PENDING_LIMIT,
+            )
         self._schedule()
 
     async def query(self, **wanted: Unpack[file.Conditions]) -> list[Record]:
@@ -121,13 +125,8 @@ class Journal:
 
         return await self._call(read) if self._usable else []
 
-    async def flush(self) -> None:
-        """Wait until everything so far is written, as far as it can be."""
-        if self._usable:
-            await self._call(self._drain)
-
     async def close(self, timeout_s: float = 2.0) -> None:
-        """Write what is left, and close. A disk that hangs is not waited for."""
+        """Write what is left, and close; give up waiting for a disk that hangs."""
         if not self._usable:
             return
 
@@ -149,7 +148,7 @@ class Journal:
     def _work(self) -> None:
         while True:
             try:
-                job = self._jobs.get(timeout=self._store.patience())
+                job = self._jobs.get(timeout=self._store.due_in_s())
             except queue.Empty:
                 job = self._store.housekeep
             if job is None:
@@ -171,17 +170,6 @@ class Journal:
         if document is not None or rows:
             self._store.write(document, rows)
         self._store.housekeep()
-
-    def _mirror(self) -> None:
-        store = self._store
-        was_up, self.up, self.problem, self.exclusive = self.up, store.up, store.problem, store.exclusive
-        if self.up == was_up or self._on_state is None or self._loop is None:
-            return
-        if self._threaded:
-            with suppress(RuntimeError):  # the loop may have ended before the thread
-                self._loop.call_soon_threadsafe(self._on_state, self.up)
-        else:
-            self._on_state(self.up)
 
     # --- between the loop and the thread -----------------------------------------------------------------------------
 
@@ -221,7 +209,7 @@ class Journal:
 
 
 def read_history(path: Path, **wanted: Unpack[file.Conditions]) -> list[Record]:
-    """History from a file that a running Mayday may be writing, newest first.
+    """History, newest first, from a file that a running Mayday may write to meanwhile.
 
     Raises:
         sqlite3.Error: the file cannot be read.

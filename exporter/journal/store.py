@@ -16,7 +16,7 @@ from exporter.journal import file
 from exporter.journal.history import Kind, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from exporter.clock import Clock
@@ -32,7 +32,7 @@ COPIED = 10_000
 
 
 class Store:
-    """One connection that can always be written. Each trouble moves it to memory, each recovery back to the disk."""
+    """One connection that can always be written to. Each failure moves it to memory, each recovery back to disk."""
 
     def __init__(
         self,
@@ -40,8 +40,6 @@ class Store:
         clock: Clock,
         retention_s: float,
         max_records: int,
-        migrations: Sequence[str],
-        changed: Callable[[], None],
     ) -> None:
         self.up = True
         self.problem: str | None = None
@@ -50,8 +48,6 @@ class Store:
         self._clock = clock
         self._retention_s = retention_s
         self._max_records = max_records
-        self._migrations = migrations
-        self._changed = changed
         self._connection: sqlite3.Connection | None = None
         self._lock: IO[str] | None = None
         self._inode: tuple[int, int] | None = None
@@ -65,33 +61,33 @@ class Store:
         self._backoff_s = RETRY_FIRST_S
 
     def open(self) -> None:
-        """Open on disk if at all possible; else in memory, with `problem` set."""
+        """Open the file; where that fails open in memory, and set `problem`."""
         self._connection = file.connect(None)
         if self._path is not None:
-            self._attempt(first=True)
+            self._try_disk(first=True)
 
     def write(self, document: str | None, rows: Sequence[file.Row]) -> None:
-        """Keep these, wherever that is possible."""
-        for _ in range(3):  # the disk, its substitute after corruption, memory
+        """Keep a document (None: leave the old one) and rows, on disk or else in memory."""
+        for _ in range(3):  # the disk, a new file in place of a corrupt one, memory
             try:
-                self._same_file()
+                self._check_place()
                 file.write(self._open_connection, document, _numbered(rows, self._next))
             except (sqlite3.Error, OSError) as error:
-                self._trouble(error)
+                self._fall_back(error)
             else:
                 self._next += len(rows)
                 self._unpruned += len(rows)
                 self._pruning = self._pruning or self._unpruned >= PRUNE_EVERY
                 return
-        log.error("%d entries of the history could not be kept anywhere", len(rows))
+        log.error("%d entries of the history are lost: neither disk nor memory could keep them", len(rows))
 
     def read(self, **wanted: Unpack[file.Conditions]) -> list[Record]:
-        """History; `wanted` as in `journal_file.read`."""
+        """History, newest first; `wanted` as in `file.read`."""
         for _ in range(3):
             try:
                 return file.read(self._open_connection, **wanted)
             except sqlite3.Error as error:
-                self._trouble(error)
+                self._fall_back(error)
         return []
 
     def load(self) -> dict[str, Any] | None:
@@ -100,10 +96,10 @@ class Store:
             try:
                 return file.load(self._open_connection)
             except sqlite3.Error as error:
-                self._trouble(error)
+                self._fall_back(error)
         return None
 
-    def patience(self) -> float | None:
+    def due_in_s(self) -> float | None:
         """Seconds until `housekeep` has something to do; None: nothing."""
         if self._connection is None:
             return None
@@ -112,21 +108,21 @@ class Store:
         return None if self.up else max(0.0, self._retry_at - self._clock.mono())
 
     def housekeep(self) -> None:
-        """One step of what is due: forget a batch of what is too old, or try the disk again."""
-        if self.patience() != 0.0:
+        """Do one step of what is due: forget a batch of old records, or try the disk again."""
+        if self.due_in_s() != 0.0:
             return
         if not self._pruning:
-            self._attempt()
+            self._try_disk()
             return
         oldest = self._clock.wall().timestamp() - self._retention_s
         self._unpruned, self._pruning = 0, False
         try:
             self._pruning = file.prune(self._open_connection, oldest, self._max_records)
         except sqlite3.Error as error:
-            self._trouble(error)
+            self._fall_back(error)
 
     def close(self) -> None:
-        """Close the file and let another Mayday have it."""
+        """Close the file, and release it for another Mayday."""
         if self._connection is not None:
             with suppress(sqlite3.Error):
                 self._connection.close()
@@ -141,10 +137,10 @@ class Store:
             raise sqlite3.ProgrammingError("the journal is not open")
         return self._connection
 
-    # --- trouble -----------------------------------------------------------------------------------------------------
+    # --- failures ----------------------------------------------------------------------------------------------------
 
-    def _trouble(self, error: sqlite3.Error | OSError) -> None:
-        """The connection failed: go on in memory with what can still be read of it, and soon on disk again."""
+    def _fall_back(self, error: sqlite3.Error | OSError) -> None:
+        """Go on in memory after a failure, with what can still be read, and try the disk again soon."""
         if self._connection is not None:
             document, rows = file.salvage(self._connection, min(COPIED, self._max_records))
             with suppress(sqlite3.Error):
@@ -154,60 +150,60 @@ class Store:
             return
         if isinstance(error, sqlite3.Error) and file.is_corrupt(error):
             try:
-                self._say(file.set_aside(self._path, self._clock.wall(), error))
+                self._notice(file.set_aside(self._path, self._clock.wall(), error))
             except OSError as refused:
                 error = refused
             else:
-                self._attempt()
+                self._try_disk()
                 return
-        self._down(f"{self._path} cannot be used ({error}); check STATE_DIR: the space left, the disk, its owner")
+        self._went_down(f"{self._path} cannot be used ({error}); check STATE_DIR: the space left, the disk, its owner")
 
-    def _same_file(self) -> None:
-        """A file that was deleted under its connection can still be written, but nobody would find it again."""
+    def _check_place(self) -> None:
+        """Fail when the file was deleted or replaced: its connection would write on, to a file without a name."""
         if self._path is None or not self.up:
             return
         found = self._path.stat()
         if (found.st_dev, found.st_ino) != self._inode:
-            raise OSError("another file stands in its place")
+            raise OSError("another file is in its place")
 
-    def _down(self, problem: str) -> None:
+    def _went_down(self, problem: str) -> None:
         if problem != self.problem:
             log.error("the journal is kept in memory only: %s", problem)
         self.up, self.problem = False, problem
         self._retry_at = self._clock.mono() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, RETRY_MOST_S)
-        self._changed()
 
-    def _say(self, message: str) -> None:
-        """Tell people now, and write it into the history as soon as there is one."""
+    def _notice(self, message: str) -> None:
+        """Log a message now, and write it into the history as soon as there is one."""
         log.error("%s", message)
-        self._notices.append(file.row(Record(self._clock.wall(), Kind.LIFE, "journal_set_aside", message)))
+        self._notices.append(file.to_row(Record(self._clock.wall(), Kind.LIFE, "journal_set_aside", message)))
 
     # --- to the disk -------------------------------------------------------------------------------------------------
 
-    def _attempt(self, *, first: bool = False) -> None:
-        """Move to the disk; where that fails say why, and try again later."""
+    def _try_disk(self, *, first: bool = False) -> None:
+        """Move to the disk; where that fails log why, and try again later."""
         try:
             self._move_to_disk()
         except file.NewerSchemaError as error:
-            self._down(
+            self._went_down(
                 f"{self._path} is from a newer version ({error}) and was left as it is; "
                 "run that version, or move the file out of STATE_DIR"
             )
         except BlockingIOError:
             self.exclusive = False
-            self._down(
+            self._went_down(
                 f"another Mayday uses STATE_DIR {self._directory}; stop it, or give each Mayday a STATE_DIR of its own"
             )
         except (OSError, ValueError, sqlite3.Error) as error:
             if first:
-                self._read_once()
-            self._down(f"{self._path} cannot be used ({error}); check STATE_DIR: that it exists, its owner, its space")
+                self._begin_with_what_is_readable()
+            self._went_down(
+                f"{self._path} cannot be used ({error}); check STATE_DIR: that it exists, its owner, its space"
+            )
         else:
             was_up, self.up, self.problem, self._backoff_s = self.up, True, None, RETRY_FIRST_S
             if not was_up:
                 log.info("the journal is kept on disk again: %s", self._path)
-            self._changed()
 
     @property
     def _directory(self) -> Path:
@@ -219,7 +215,7 @@ class Store:
         assert self._path is not None  # noqa: S101 - asked for with a path only
         self._directory.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        disk = file.opened(self._path, self._clock.wall(), self._say, self._migrations)
+        disk = file.open_or_replace(self._path, self._clock.wall(), self._notice)
         try:
             newest = file.newest_id(disk)
             known = newest if self._numbered_by_disk else 0
@@ -253,12 +249,12 @@ class Store:
             raise
         self._lock, self.exclusive = handle, True
 
-    def _read_once(self) -> None:
-        """At the start on a disk that cannot be written: what it remembers is still true, so begin with that."""
+    def _begin_with_what_is_readable(self) -> None:
+        """Begin, on a disk that cannot be written to, with what it remembers: that is still true."""
         if self._path is None or not self._path.is_file():
             return
         with suppress(OSError, sqlite3.Error), closing(file.connect_read_only(self._path)) as disk:
-            if disk.execute("PRAGMA user_version").fetchone()[0] != len(self._migrations):
+            if disk.execute("PRAGMA user_version").fetchone()[0] != len(file.MIGRATIONS):
                 return
             document, rows = file.salvage(disk, min(COPIED, self._max_records))
             self._next = file.newest_id(disk) + 1
@@ -267,11 +263,11 @@ class Store:
             self._numbered_by_disk = True
 
 
-def _numbered(rows: Sequence[file.Row], first: int) -> list[file.Numbered]:
+def _numbered(rows: Sequence[file.Row], first: int) -> list[file.NumberedRow]:
     return [(number, *entry) for number, entry in enumerate(rows, start=first)]
 
 
-def _in_memory(document: str | None, rows: Sequence[file.Numbered]) -> sqlite3.Connection:
+def _in_memory(document: str | None, rows: Sequence[file.NumberedRow]) -> sqlite3.Connection:
     connection = file.connect(None)
     file.write(connection, document, rows)
     return connection

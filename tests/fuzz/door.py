@@ -155,7 +155,6 @@ class Mayday:
     async def look(self) -> tuple[object, ...]:
         """Everything that a refused call must leave as it is. A refusal itself may be told in the history."""
         controller = self.app.controller
-        await self.app.journal.flush()
         told = [r for r in await self.app.journal.query(limit=1000) if r.kind not in {"refusal", "life"}]
         return (
             controller.state,

@@ -52,7 +52,7 @@ async def mayday(tmp_path: Path) -> AsyncIterator[App]:
     async with app:
         await until(lambda: len(app.controller.fleet.engines) >= 2)
         app.controller.start_drill("NAME", 60, "a test")
-        await app.journal.flush()
+        await app.journal.query()
         yield app
 
 

@@ -63,8 +63,7 @@ class Watched(Journal):
 
     def __init__(self, path: Path) -> None:
         self.clock = HandClock()
-        self.states: list[bool] = []
-        super().__init__(path, clock=self.clock, threaded=False, on_state=self.states.append)
+        super().__init__(path, clock=self.clock, threaded=False)
 
 
 @pytest.fixture
@@ -123,13 +122,13 @@ async def test_a_directory_that_cannot_be_made(tmp_path: Path, caplog: pytest.Lo
     journal._store._move_to_disk = counting  # type: ignore[method-assign]
     for _ in range(3600):
         journal.clock.passed += 1.0
-        await journal.flush()
+        await journal.query(limit=1)
     assert 3600 / RETRY_MOST_S - 1 <= tries <= 3600 / RETRY_MOST_S + 10
     assert sum(record.levelno >= logging.ERROR for record in caplog.records) == 1
     blocking.unlink()
     journal.clock.passed += RETRY_MOST_S
-    await journal.flush()
-    assert (journal.up, journal.problem, journal.states) == (True, None, [False, True])
+    await journal.query(limit=1)
+    assert (journal.up, journal.problem) == (True, None)
     journal.append(entry(5))
     await journal.close()
     found = read_history(blocking / "mayday.db")
@@ -182,7 +181,7 @@ async def test_the_file_is_deleted_while_in_use(path: Path) -> None:
     journal.append(entry(1))
     assert not journal.up
     journal.clock.passed += RETRY_MOST_S
-    await journal.flush()
+    await journal.query(limit=1)
     assert journal.up
     assert messages(read_history(path)) == expected(2)
     assert await journal.load() == {"newest": 1}
@@ -207,7 +206,7 @@ async def test_a_disk_that_fills_up(small_disk: Path, caplog: pytest.LogCaptureF
         journal.append(entry(count))
         count += 1
         journal.clock.passed += RETRY_MOST_S
-        await journal.flush()
+        await journal.query(limit=1)
         assert not journal.up
     # Back to the last document: a full disk must not bring an older one up again.
     journal.save({"newest": count})
@@ -218,9 +217,8 @@ async def test_a_disk_that_fills_up(small_disk: Path, caplog: pytest.LogCaptureF
     journal.clock.wall_jump = -86400.0
     journal.append(entry(count, at=journal.clock.wall()))
     journal.clock.passed += RETRY_MOST_S
-    await journal.flush()
+    await journal.query(limit=1)
     assert journal.up
-    assert journal.states == [False, True]
     found = await journal.query(limit=5000)
     assert messages(found) == expected(count + 1)
     assert [record.id for record in found] == list(range(count + 1, 0, -1))
@@ -244,7 +242,7 @@ async def test_starting_on_a_read_only_disk(small_disk: Path) -> None:
     assert messages(read_history(path)) == expected(3)
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     journal.clock.passed += RETRY_MOST_S
-    await journal.flush()
+    await journal.query(limit=1)
     assert journal.up
     await journal.close()
     assert messages(read_history(path)) == expected(4)
@@ -355,7 +353,7 @@ async def test_a_file_set_aside_is_told_once(path: Path) -> None:
         part.unlink()
     journal.append(entry(1))
     journal.clock.passed += RETRY_MOST_S
-    await journal.flush()
+    await journal.query(limit=1)
     assert journal.up
     assert [record.message for record in await journal.query(kind="action")] == expected(2)
     assert len(await journal.query(kind="life")) == 1
@@ -398,7 +396,7 @@ async def main():
     journal = Journal(Path(sys.argv[1]), clock=SystemClock())
     await journal.open()
     journal.save({"of": "the first"})
-    await journal.flush()
+    await journal.query(limit=1)
     print(journal.exclusive, flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await journal.close()
@@ -426,12 +424,12 @@ async def test_a_second_mayday_notices(path: Path, caplog: pytest.LogCaptureFixt
         assert await second.load() is None
         second.append(entry(0))
         second.clock.passed += RETRY_MOST_S
-        await second.flush()
+        await second.query(limit=1)
         assert not second.exclusive
         assert read_history(path) == []
         first.kill()
     second.clock.passed += RETRY_MOST_S
-    await second.flush()
+    await second.query(limit=1)
     assert (second.up, second.exclusive) == (True, True)
     assert messages(read_history(path)) == expected(1)
     await second.close()
@@ -439,19 +437,17 @@ async def test_a_second_mayday_notices(path: Path, caplog: pytest.LogCaptureFixt
 
 
 async def test_the_writer_comes_back_by_itself(path: Path) -> None:
-    """With a thread of its own and a real clock the journal recovers without being asked, and tells in the loop."""
+    """With a thread of its own and a real clock the journal recovers without being asked."""
     from exporter.clock import SystemClock
 
     path.parent.write_text("in the way")
-    states: asyncio.Queue[bool] = asyncio.Queue()
-    journal = Journal(path, clock=SystemClock(), retention_days=100_000, on_state=states.put_nowait)
+    journal = Journal(path, clock=SystemClock(), retention_days=100_000)
     await journal.open()
-    assert await asyncio.wait_for(states.get(), 60) is False
+    assert not journal.up
     journal.append(entry(0))
     path.parent.unlink()
-    assert await asyncio.wait_for(states.get(), 60) is True
     deadline = time.monotonic() + 60
-    while messages(read_history(path)) != expected(1):
+    while not journal.up or messages(read_history(path)) != expected(1):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
     await journal.close()
