@@ -1,4 +1,4 @@
-"""Where time comes from. Everything that needs the time is handed a `Clock`."""
+"""The source of time. Everything that needs the time is given a `Clock`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Clock(Protocol):
     """The two clocks of a host."""
 
     def mono(self) -> float:
-        """Monotonic seconds: for durations and deadlines."""
+        """Monotonic seconds, for durations and deadlines."""
 
     def wall(self) -> datetime:
-        """Aware UTC time: for what is written down."""
+        """Aware UTC time, for what people read."""
 
     def now(self) -> Moment:
-        """Both, as one instant."""
+        """Both at one instant."""
 
     @property
     def boot(self) -> str:
-        """Names the run of the monotonic clock: readings under one name can be compared, across processes too."""
+        """The name of the monotonic clock's run: readings with the same name are comparable, across processes too."""
 
 
 class SystemClock:
@@ -46,5 +46,5 @@ class SystemClock:
         return datetime.now(UTC)
 
     def now(self) -> Moment:
-        """Both, as one instant."""
+        """Both at one instant."""
         return Moment(self.mono(), self.wall())

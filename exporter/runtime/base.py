@@ -62,7 +62,7 @@ OnRequest: TypeAlias = "Callable[[Operation, CallResult, float], None]"
 
 @dataclass(frozen=True, slots=True)
 class ContainerEvent:
-    """Something happened to a container. A hint to read it again, never a fact by itself."""
+    """A change of a container: a reason to read it again, never a fact by itself."""
 
     id: str
     name: str
@@ -77,7 +77,7 @@ class EventStream(Protocol):
     """One connection to the runtime's event stream."""
 
     def __aiter__(self) -> AsyncIterator[ContainerEvent]:
-        """Events as they come; iteration ends, or raises `UnreachableError`, when the connection is gone."""
+        """Events as they come; iteration ends, or raises `UnreachableError`, when the connection is lost."""
 
     async def close(self) -> None:
         """Drop the connection; a pending iteration ends."""
@@ -99,18 +99,18 @@ class Runtime(Protocol):
         """Create (not start) and return the new id. `ConflictError`: name taken. `MissingError`: no such image."""
 
     async def start(self, container_id: str) -> None:
-        """Start; fine when it runs already. `MissingError`: it, or the VPN that it joins, is gone.
+        """Start; nothing to do when it runs. `MissingError`: it, or the VPN that it joins, is gone.
         `ConflictError`: the VPN that it joins does not run."""
 
     async def stop(self, container_id: str, grace_s: int) -> None:
-        """SIGTERM, and SIGKILL after `grace_s` seconds. Fine when it is stopped. `MissingError`: gone."""
+        """Send SIGTERM, and SIGKILL after `grace_s` seconds; nothing to do when it is stopped. `MissingError`: gone."""
 
     async def restart(self, container_id: str, grace_s: int) -> None:
         """Stop with `grace_s`, then start. Errors as `start`."""
 
     async def remove(self, container_id: str) -> None:
-        """Kill if needed and remove, volumes kept. `MissingError`: gone already. `ConflictError`: removal is in
-        progress elsewhere."""
+        """Kill if needed and remove; volumes are kept. `MissingError`: gone already. `ConflictError`: it is being
+        removed by another call."""
 
     async def blueprint(self, container_id: str) -> EngineSpec:
         """The container's own configuration, such that `create` with it (and another `network`) makes its twin."""
@@ -119,4 +119,4 @@ class Runtime(Protocol):
         """Open the event stream: life-cycle and health events of all containers from now on."""
 
     async def close(self) -> None:
-        """Give up all connections and threads."""
+        """Close all connections; begin no more calls."""

@@ -13,8 +13,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import docker
 import requests
+from docker import APIClient
 from docker import errors as sdk
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.utils import kwargs_from_env
@@ -45,18 +45,18 @@ READS_AT_ONCE = 4
 
 
 def translated(error: Exception, what: str, *, creating: bool = False) -> RuntimeFailure:
-    """Our error for one of the SDK's; `what` says what was tried, on what."""
+    """Our error for one of the SDK's; `what` names the call and the container."""
     answer = _answer(error)
     if answer is not None:
         return wire.failure(answer.status_code, answer.text, what, creating=creating)
-    # An answer that is not Docker's, or was cut, tells as little about containers as no answer.
+    # An answer that is not Docker's, or was cut off, tells as little about containers as none.
     unread = isinstance(error, requests.JSONDecodeError) or not isinstance(error, OSError | sdk.DockerException)
     trouble = "Docker's answer could not be read" if unread else "no answer from Docker"
     return UnreachableError(f"{what}: {trouble}: {type(error).__name__}: {str(error)[: wire.MESSAGE_LIMIT]}")
 
 
 def _answer(error: BaseException | None) -> requests.Response | None:
-    """The answer with an error status behind an exception, if there was one.
+    """The answer with an error status that led to an exception, if there was one.
 
     The SDK fails itself (KeyError, TypeError) on an error whose JSON is not the daemon's; the answer is in its context.
     """
@@ -88,7 +88,7 @@ class DockerRuntime:
         workers: int = 8,
         on_request: OnRequest = lambda _operation, _result, _seconds: None,
     ) -> None:
-        # The entry that is always there keeps the SDK from looking into the process's own environment instead.
+        # Without any entry the SDK would read the process's own environment instead.
         self._connection = kwargs_from_env(environment={"DOCKER_HOST": "", **environment})
         self._timeout_s = timeout_s
         self._on_request = on_request
@@ -98,7 +98,7 @@ class DockerRuntime:
         self._reads = DaemonThreads(READS_AT_ONCE)
         self._closed = False
         self._version: str | None = None
-        self._idle: deque[Any] = deque()
+        self._idle: deque[APIClient] = deque()
         self._streams: set[DockerEventStream] = set()
         if self._connection.get("base_url", "").startswith("ssh://"):
             if importlib.util.find_spec("paramiko") is None:
@@ -128,7 +128,7 @@ class DockerRuntime:
     async def containers(self) -> list[Container]:
         """All containers, in one call."""
 
-        def call(api: Any) -> list[Container]:
+        def call(api: APIClient) -> list[Container]:
             return [wire.listed(item) for item in api.containers(all=True)]
 
         return await self._run(Operation.LIST, "list containers", call)
@@ -141,7 +141,7 @@ class DockerRuntime:
             container = await self._inspect(ref, wire.inspected)
         except MissingError:
             return None
-        # Docker also accepts the beginning of an id: a name that happens to look like one must not find a stranger.
+        # Docker also accepts the beginning of an id: a name that looks like one must not find another container.
         return container if ref in {container.name, container.id} else None
 
     async def _inspect(self, ref: str, read: Callable[[dict[str, Any]], T]) -> T:
@@ -192,7 +192,7 @@ class DockerRuntime:
         return stream
 
     async def close(self) -> None:
-        """Give up all connections. A call that hangs is left to its own time-out and keeps nobody waiting."""
+        """Close all connections, without waiting for calls under way: one that hangs ends by its own time-out."""
         for stream in list(self._streams):
             await stream.close()
         self._closed = True
@@ -203,7 +203,7 @@ class DockerRuntime:
 
     # --- how a call is made ------------------------------------------------------------------------------------------
 
-    async def _run(self, operation: Operation, what: str, call: Callable[[Any], T]) -> T:
+    async def _run(self, operation: Operation, what: str, call: Callable[[APIClient], T]) -> T:
         def in_thread() -> T:
             began = time.perf_counter()
             result = CallResult.OK
@@ -226,14 +226,14 @@ class DockerRuntime:
         except RuntimeError as error:
             raise UnreachableError(f"{what}: {error}") from error
 
-    def _attempt(self, call: Callable[[Any], T]) -> T:
+    def _attempt(self, call: Callable[[APIClient], T]) -> T:
         api = self._borrow()
         try:
             return call(api)
         except sdk.APIError as error:
             if not wire.wrong_version(str(error.explanation)):
                 raise
-            # Another daemon answers on this address now. It has refused unseen, so the call is made once more.
+            # Another daemon answers on this address now. It refused before doing anything, so the call is repeated.
             self._version = None
             api = self._client()
             return call(api)
@@ -243,7 +243,7 @@ class DockerRuntime:
             else:
                 self._idle.append(api)
 
-    def _borrow(self) -> Any:
+    def _borrow(self) -> APIClient:
         """A client for this thread alone, until it is put back; the last one used first, for its connection."""
         while True:
             try:
@@ -254,7 +254,7 @@ class DockerRuntime:
                 return api
             api.close()
 
-    def _client(self) -> Any:
+    def _client(self) -> APIClient:
         """A new client of the daemon's API version, which is asked for when it is not known."""
         version = self._version
         api = self._bare_client(version or DEFAULT_DOCKER_API_VERSION)
@@ -267,8 +267,8 @@ class DockerRuntime:
             self._version = api._version = version  # noqa: SLF001 - the SDK would ask in its constructor, by way of proxies
         return api
 
-    def _bare_client(self, version: str) -> Any:
-        api = docker.APIClient(version=version, timeout=self._timeout_s, **self._connection)
+    def _bare_client(self, version: str) -> APIClient:
+        api = APIClient(version=version, timeout=self._timeout_s, **self._connection)
         api.trust_env = False
         api._general_configs = {}  # noqa: SLF001 - ~/.docker/config.json may add headers, which are not meant for us
         return api

@@ -1,4 +1,9 @@
-"""One connection to Docker's event stream, read by a thread of its own. The client it is given is the SDK's."""
+"""One connection to Docker's event stream, read by a thread of its own through a client of the SDK.
+
+The SDK's public `events` cannot be used: it checks the answer's status only when the first event is asked for, waits
+for the answer without a limit, and gives no access to the socket, without which a pending read cannot be ended. So
+private parts of the SDK are called here, all of them in `_connect`, `_bodies` and `_socket_of`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.runtime import docker_wire as wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from exporter.runtime.base import ContainerEvent
 
@@ -23,24 +28,24 @@ EVENTS = ("start", "die", "stop", "destroy", "create", "rename", "pause", "unpau
 """Asked for by name: without a filter every health probe of every container would send three. `health_status` without
 its colon makes Docker take all of these as beginnings of names; none of them begins another action."""
 EVENT_BACKLOG = 10_000
-"""Events that may wait for their consumer. A daemon sends some hundreds a second at most."""
+"""Events that wait for their consumer at most. A daemon sends some hundreds a second."""
 KEEPALIVE_S = 30
 """A TCP connection that is silent for so long is probed, and given up after three probes of a third of it."""
 
 
 class DockerEventStream:
-    """One connection to `GET /events`. Events wait here from `open` on, whether or not anybody iterates yet."""
+    """One connection to `GET /events`. Events are queued here from `open` on, before iteration begins."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_close: Callable[[DockerEventStream], None]) -> None:
         self._loop = loop
         self._on_close = on_close
         self._queue: asyncio.Queue[ContainerEvent | None] = asyncio.Queue()
         self._lock = threading.Lock()  # guards the two below: `open` runs in a thread, and `close` may overtake it
-        self._socket: Any = None
+        self._socket: socket.socket | None = None
         self._closed = False
 
     def open(self, client: Any) -> None:
-        """Connect, in a thread of the caller's; raises what the SDK raises. The client is closed at the end."""
+        """Connect; blocks, and raises what the SDK raises. The stream closes the client when it ends."""
         try:
             response = _connect(client)
             connection = _socket_of(client, response)
@@ -61,13 +66,13 @@ class DockerEventStream:
 
     def _read(self, client: Any, response: Any) -> None:
         try:
-            for body in client._stream_helper(response, decode=True):  # noqa: SLF001
+            for body in _bodies(client, response):
                 event = wire.event(body)
                 if event is not None:
                     self._loop.call_soon_threadsafe(self._deliver, event)
         except Exception as error:  # noqa: BLE001 - however a stream ends, it has ended
             log.debug("the event stream ended: %r", error)
-        # Closed here and not by whoever calls `close`: closing waits for a read that is under way.
+        # Closed here and not in `close`: closing waits for a read that is under way.
         with suppress(Exception):
             response.close()
             client.close()
@@ -76,7 +81,7 @@ class DockerEventStream:
 
     def _deliver(self, event: ContainerEvent) -> None:
         if self._queue.qsize() >= EVENT_BACKLOG:
-            # Nobody reads: what is lost here is found by the re-reading that follows the end of a stream.
+            # The consumer hangs: what is lost here is found by the reading that follows the end of a stream.
             self._shut()
         elif not self._closed:
             self._queue.put_nowait(event)
@@ -86,7 +91,7 @@ class DockerEventStream:
         while not self._closed:
             event = await self._queue.get()
             if event is None:
-                self._queue.put_nowait(None)  # for whoever iterates again
+                self._queue.put_nowait(None)  # for the next iteration
                 return
             yield event
 
@@ -109,27 +114,29 @@ class DockerEventStream:
 
 
 def _connect(client: Any) -> Any:
-    """The answer, with its status checked and its body unread.
-
-    The SDK's own `events` looks at the status only when the first event is asked for, and waits for the answer without
-    a limit; here the client's time-out holds until the stream stands.
-    """
+    """The answer, with its status checked and its body unread; the client's time-out holds until it is there."""
     filters = json.dumps({"type": ["container"], "event": list(EVENTS)})
     response = client._get(client._url("/events"), params={"filters": filters}, stream=True)  # noqa: SLF001
     client._raise_for_status(response)  # noqa: SLF001
     if not response.raw.chunked:
         response.close()
-        raise ValueError("the answer is no stream; a proxy in between holds events back")
+        raise ValueError("the answer is no stream: a proxy in between holds events back")
     return response
 
 
-def _socket_of(client: Any, response: Any) -> Any:
+def _bodies(client: Any, response: Any) -> Iterator[dict[str, Any]]:
+    bodies: Iterator[dict[str, Any]] = client._stream_helper(response, decode=True)  # noqa: SLF001
+    return bodies
+
+
+def _socket_of(client: Any, response: Any) -> socket.socket:
     found = client._get_raw_response_socket(response)  # noqa: SLF001
-    return getattr(found, "_sock", found)
+    connection: socket.socket = getattr(found, "_sock", found)  # over plain HTTP the SDK gives Python's wrapper
+    return connection
 
 
-def _keep_alive(connection: Any) -> None:
-    """Let the kernel notice a peer that vanished without a word."""
+def _keep_alive(connection: socket.socket) -> None:
+    """Let the kernel notice a peer that is gone without having closed the connection."""
     if getattr(connection, "family", None) not in {socket.AF_INET, socket.AF_INET6}:
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -1,4 +1,4 @@
-"""Docker's JSON, read into our values and written from them; its refusals, read into our errors. Pure."""
+"""Docker's JSON, read into values and written from them; its refusals, read into errors. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_PROBE_S = 30.0
 """Docker's default for both the interval and the timeout of a health check."""
 NANOSECONDS = 1e9
 MESSAGE_LIMIT = 300
-"""Characters of somebody else's text that are passed on."""
+"""Characters of Docker's or a proxy's text that are passed on at most."""
 
 _UPTIME_UNITS = {
     "second": 1,
@@ -65,7 +65,7 @@ _DAEMON_STATUSES = frozenset({404, 409, 500})
 
 
 def error_text(body: str) -> str:
-    """The words of an error answer: the daemon's JSON message, or what is left of a proxy's page; capped."""
+    """The text of an error answer: the daemon's JSON message, or a proxy's page without its markup; shortened."""
     try:
         message = json.loads(body)["message"]
     except (ValueError, LookupError, TypeError):
@@ -74,11 +74,11 @@ def error_text(body: str) -> str:
 
 
 def failure(status: int, body: str, what: str, *, creating: bool = False) -> RuntimeFailure:
-    """Our error for an answer with an error status; `what` says what was tried, on what.
+    """The error for an answer with an error status; `what` names the call and the container.
 
     The class of a refusal differs between versions of Docker (a VPN that is gone: 404, 409 or 500), so its words count
-    as well. A 404 without them is not about a container: a web server or an unknown path answered, and a container that
-    is there must not be taken for gone.
+    as well. A 404 without them is not about a container: a web server or an unknown path answered, and an existing
+    container must not be taken for gone.
     """
     text = error_text(body)
     words = text.lower()
@@ -92,12 +92,12 @@ def failure(status: int, body: str, what: str, *, creating: bool = False) -> Run
     if status in _GATEWAY_STATUSES:
         return UnreachableError(message)
     if status in {401, 403}:
-        message += "; if a socket proxy stands in between, switch this call on there"
+        message += "; if a socket proxy is in between, allow this call there"
     return RejectedError(message)
 
 
 def wrong_version(text: str) -> bool:
-    """Whether Docker refused a call only for the API version it was made in."""
+    """Whether Docker refused a call for nothing but its API version."""
     words = text.lower()
     return "client version" in words and ("too old" in words or "too new" in words)
 
@@ -197,7 +197,7 @@ def inspected(body: dict[str, Any]) -> Container:
 
 
 def _watches(config: dict[str, Any]) -> frozenset[str]:
-    """The VPNs that a Mayday with this configuration acts on; nobody else's environment is looked into."""
+    """The VPNs that a Mayday with this configuration acts on; only a Mayday's environment is read."""
     if SIDECAR_LABEL not in (config.get("Labels") or {}):
         return frozenset()
     pairs = dict(entry.partition("=")[::2] for entry in config.get("Env") or [])
@@ -208,7 +208,7 @@ def _watches(config: dict[str, Any]) -> frozenset[str]:
 
 
 def event(body: dict[str, Any]) -> ContainerEvent | None:
-    """One event, None when it is not about a container."""
+    """One event; None: it is not about a container."""
     if body.get("Type", "container") != "container":
         return None
     actor = body.get("Actor") or {}
@@ -241,7 +241,7 @@ def blueprint(body: dict[str, Any]) -> EngineSpec:
         key, equals, value = entry.partition("=")
         environment[key] = value if equals else None
     options = {key: config[key] for key in _CARRIED_KEYS if config.get(key) is not None}
-    # None here means that there is none, not even the image's; in a create call it would mean the image's.
+    # An empty list: without it the new container would get the image's entry point, which this one may lack.
     options["Entrypoint"] = config.get("Entrypoint") or []
     return EngineSpec(
         name=body["Name"].removeprefix("/"),

@@ -68,7 +68,7 @@ class Faults:
 
 @dataclass(slots=True)
 class Effect:
-    """One call that changed something, for whoever checks what was done: when, what, to which container."""
+    """One call that changed something, for tests that check what was done: when, what, to which container."""
 
     mono: float
     operation: str

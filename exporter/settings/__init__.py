@@ -1,1 +1,1 @@
-"""Everything that a person sets: environment, settings, engine template, web configuration."""
+"""The settings: environment, engine template, alert matchers, web configuration file."""

@@ -1,4 +1,4 @@
-"""What an engine is made from: image, environment, command, labels, mounts and resources, with places for its ports."""
+"""The template of an engine: image, environment, command, labels, mounts and resources, with placeholders for ports."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEFAULT_ENVIRONMENT = "HTTP_PORT={http_port} HTTPS_PORT={https_port} P2P_PORT={p
 
 @dataclass(frozen=True, slots=True)
 class EngineTemplate:
-    """The template; `{http_port}`, `{https_port}`, `{p2p_port}` and `{vpn}` are filled in everywhere."""
+    """The template; `{http_port}`, `{https_port}`, `{p2p_port}` and `{vpn}` are filled in wherever they occur."""
 
     image: str = DEFAULT_IMAGE
     name_prefix: str = "acestream"
@@ -100,7 +100,7 @@ class EngineTemplate:
         )
 
     def free_names(self, taken: Collection[str]) -> Iterator[str]:
-        """Every PREFIX-N that no container has, the lowest first."""
+        """Every name PREFIX-N that is not taken, the lowest number first."""
         return (name for number in count(1) if (name := f"{self.name_prefix}-{number}") not in taken)
 
 
@@ -110,5 +110,5 @@ def fill_in(text: str, values: Mapping[str, str]) -> str:
 
 
 def unknown_placeholders(text: str) -> list[str]:
-    """Words in braces that look like a placeholder and are none."""
+    """Words in braces that look like a placeholder but are none."""
     return [word for word in re.findall(r"\{(\w+)\}", text) if word.endswith("_port") and word not in PLACEHOLDERS]

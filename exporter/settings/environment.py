@@ -1,4 +1,4 @@
-"""Reading settings from the environment: each getter checks one variable and notes what is wrong with it."""
+"""Reading the environment: each getter checks one variable and notes what is wrong with it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]*)?|\.[0-9]{1,20})([eE][+-]?[0-9
 
 
 class Secret:
-    """A text that never shows itself by accident."""
+    """A text that no representation shows."""
 
     __slots__ = ("_text",)
 
@@ -46,14 +46,14 @@ class Secret:
 
 
 class Environment:
-    """An environment, and the faults found in it so far. An empty value counts as unset, as compose files leave it."""
+    """An environment, and the faults found in it so far. An empty value counts as unset: compose files leave such."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
         self.faults: list[str] = []
 
     def fault(self, name: str, problem: str) -> None:
-        """Note that a variable is unusable."""
+        """Note what is wrong with a variable."""
         if len(problem) > PROBLEM_LIMIT:
             problem = problem[: PROBLEM_LIMIT - 1] + "…"
         if (fault := f"{name}: {problem}") not in self.faults:
@@ -63,7 +63,7 @@ class Environment:
         """The value, stripped."""
         value = self._values.get(name, "").strip()
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            self.fault(name, "is not UTF-8")
+            self.fault(name, "is not UTF-8; encode it as UTF-8")
             return default
         return value or default
 
@@ -71,7 +71,7 @@ class Environment:
         """The value of a variable that must be set; `what` says what it is."""
         value = self.text(name)
         if not value:
-            self.fault(name, f"is not set; it must be {what}")
+            self.fault(name, f"is not set; set it to {what}")
         return value
 
     def number(self, name: str, default: float, *, low: float, high: float) -> float:
@@ -128,7 +128,7 @@ class Environment:
         try:
             return tuple(shlex.split(self.text(name, default)))
         except ValueError as error:
-            self.fault(name, f"cannot be split into words: {error}")
+            self.fault(name, f"cannot be split into words ({error}); quote it as in a shell")
             return ()
 
     def pairs(self, name: str, default: str = "") -> dict[str, str]:

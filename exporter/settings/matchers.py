@@ -65,7 +65,7 @@ def parse_matchers(text: str) -> tuple[Matcher, ...]:
 def _compiled(expression: str) -> Expression:
     """The expression in RE2's syntax, which Prometheus and Alertmanager use.
 
-    RE2 takes time in proportion to the label's length, whatever the expression: labels are chosen by others.
+    The senders of alerts choose the labels; RE2 takes time in proportion to a label's length, whatever the expression.
     """
     import re2  # noqa: PLC0415 - most settings have no regular expression
 

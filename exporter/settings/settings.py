@@ -32,7 +32,7 @@ class VpnMode(StrEnum):
 
 
 class Control(StrEnum):
-    """`CONTROL`: whether Mayday acts, only says what it would do, or only watches."""
+    """`CONTROL`: whether Mayday acts, only logs what it would do, or only watches."""
 
     ON = "on"
     DRY_RUN = "dry-run"
@@ -154,7 +154,7 @@ def _policy(env: Environment, values: Mapping[str, str]) -> Policy:
     if mode is VpnMode.REDUNDANT and len(vpns) == 1:
         env.fault("GLUETUN_CONTAINER_NAME_2", "is not set; VPN_MODE=redundant needs two VPN containers or more")
     if mode is VpnMode.SINGLE and len(vpns) > 1:
-        env.fault("VPN_MODE", f"is single, but {len(vpns)} VPN containers are named")
+        env.fault("VPN_MODE", f"is single, but {len(vpns)} VPN containers are named; name one, or set redundant")
     minimum = env.integer("MIN_REPLICAS", 10, low=0, high=10000)
     maximum = env.integer("MAX_REPLICAS", 2 * minimum, low=0, high=20000)
     if maximum < minimum:
@@ -200,7 +200,7 @@ def _vpn_names(env: Environment, values: Mapping[str, str]) -> tuple[str, ...]:
 def _refuse_other_numbers(
     env: Environment, values: Mapping[str, str], name: str, used: Iterable[int], hint: str
 ) -> None:
-    """A numbered setting that nobody reads is a mistake, and what was meant by it would be lost."""
+    """Refuse numbered variables that belong to no VPN: ignoring them would hide a mistake."""
     for variable in sorted(values.keys() - {f"{name}_{number}" for number in used}):
         if variable.startswith(f"{name}_") and env.text(variable):
             env.fault(variable, f"belongs to no VPN; {hint}")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from exporter.settings.files import read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 VERSIONS = {
@@ -51,7 +51,7 @@ SIZE_LIMIT = 1024 * 1024
 
 
 class WebConfigError(ValueError):
-    """The file cannot be used; says what is wrong, in which key."""
+    """The file cannot be used; the message names the key and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class WebConfig:
     headers: Mapping[str, str] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
     files: tuple[Path, ...] = ()
-    """Everything that was read: when one of them changes, it is to be read anew."""
+    """Every file that was read; when one of them changes, the configuration has to be read again."""
 
 
 def load(path: Path) -> WebConfig:
@@ -101,11 +101,11 @@ def load(path: Path) -> WebConfig:
     )
 
 
-def parse(text: str) -> Any:
+def parse(text: str) -> object:
     """The plain values in a YAML text.
 
     Raises:
-        WebConfigError: it is none, names a key twice, or merges mappings, which can make a small text huge.
+        WebConfigError: it is no YAML, has a key twice, or merges mappings, which can make a small text huge.
     """
     import yaml  # noqa: PLC0415 - only with such a file
 
@@ -130,14 +130,14 @@ def parse(text: str) -> Any:
         TypeError,
         ValueError,
     ) as error:
-        # The library lets other errors pass where a tag and its value do not fit. Their texts may quote the file, which
-        # has secrets in it.
+        # The library raises others than its own where a value does not fit its tag. Their messages may quote the file,
+        # which holds secrets.
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise WebConfigError(f"is not YAML{where}") from error
 
 
-def _mapping(value: Any, where: str, known: set[str] | None = None) -> dict[str, Any]:
+def _mapping(value: object, where: str, known: set[str] | None = None) -> dict[str, object]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise WebConfigError(f"{where} is not a mapping with texts as keys")
     for key in value:
@@ -146,7 +146,7 @@ def _mapping(value: Any, where: str, known: set[str] | None = None) -> dict[str,
     return value
 
 
-def _tls(value: Any, folder: Path, files: list[Path]) -> tuple[ssl.SSLContext | None, frozenset[str]]:
+def _tls(value: object, folder: Path, files: list[Path]) -> tuple[ssl.SSLContext | None, frozenset[str]]:
     if value is None:
         return None, frozenset()
     where = "tls_server_config"
@@ -178,7 +178,7 @@ def _tls(value: Any, folder: Path, files: list[Path]) -> tuple[ssl.SSLContext | 
     return context, sans
 
 
-def _client_auth(context: ssl.SSLContext, options: dict[str, Any], ca: Path | None, sans: frozenset[str]) -> None:
+def _client_auth(context: ssl.SSLContext, options: dict[str, object], ca: Path | None, sans: frozenset[str]) -> None:
     where = "tls_server_config"
     context.verify_mode = CLIENT_AUTH[_choice(options, "client_auth_type", "NoClientCert", CLIENT_AUTH)]
     if (ca is None) is not (context.verify_mode == ssl.CERT_NONE):
@@ -192,28 +192,32 @@ def _client_auth(context: ssl.SSLContext, options: dict[str, Any], ca: Path | No
             raise WebConfigError(f"{where}: client_ca_file cannot be used: {_reason(error)}") from error
 
 
-def _users(value: Any) -> dict[str, bytes]:
-    users = _mapping({} if value is None else value, "basic_auth_users")
-    for name, hashed in users.items():
+def _users(value: object) -> dict[str, bytes]:
+    users: dict[str, bytes] = {}
+    for name, hashed in _mapping({} if value is None else value, "basic_auth_users").items():
         if not name or ":" in name:
             raise WebConfigError("basic_auth_users: a user's name is empty or has a colon in it")
         if not isinstance(hashed, str) or not HASH.fullmatch(hashed):
             raise WebConfigError(f"basic_auth_users: {name!r:.80} has no bcrypt hash of a cost from 4 to 16")
-    return {name: hashed.encode() for name, hashed in users.items()}
+        users[name] = hashed.encode()
+    return users
 
 
-def _headers(value: Any) -> dict[str, str]:
+def _headers(value: object) -> dict[str, str]:
     where = "http_server_config"
     options = _mapping({} if value is None else value, where, {"http2", "headers"})
-    _boolean(options, "http2", default=True)  # offered by nobody here: clients fall back to HTTP/1.1 by themselves
-    headers = _mapping({} if options.get("headers") is None else options["headers"], f"{where}: headers", set(HEADERS))
-    for name, text in headers.items():
+    _boolean(options, "http2", default=True)  # accepted and without effect: clients fall back to HTTP/1.1
+    wanted = _mapping({} if options.get("headers") is None else options["headers"], f"{where}: headers", set(HEADERS))
+    headers: dict[str, str] = {}
+    for name, text in wanted.items():
         if not isinstance(text, str) or (text and not re.fullmatch(HEADERS[name], text)):
             raise WebConfigError(f"{where}: headers: {name} has a value that is not accepted")
-    return {name: text for name, text in headers.items() if text}
+        if text:
+            headers[name] = text
+    return headers
 
 
-def _rate_limit(value: Any) -> RateLimit | None:
+def _rate_limit(value: object) -> RateLimit | None:
     if value is None:
         return None
     options = _mapping(value, "rate_limit", {"interval", "burst"})
@@ -225,11 +229,11 @@ def _rate_limit(value: Any) -> RateLimit | None:
         raise WebConfigError("rate_limit: burst is not a whole number from 0 to 1000000")
     seconds = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0
     if seconds and not burst:
-        raise WebConfigError("rate_limit: with an interval and no burst nobody would ever be answered")
+        raise WebConfigError("rate_limit: interval without burst would refuse every request; set burst to 1 or more")
     return RateLimit(seconds, burst) if seconds else None
 
 
-def _file(options: dict[str, Any], name: str, folder: Path, files: list[Path]) -> Path | None:
+def _file(options: dict[str, object], name: str, folder: Path, files: list[Path]) -> Path | None:
     value = options.get(name)
     if value is None or value == "":
         return None
@@ -239,21 +243,21 @@ def _file(options: dict[str, Any], name: str, folder: Path, files: list[Path]) -
     return files[-1]
 
 
-def _choice(options: dict[str, Any], name: str, default: str, choices: Mapping[str, Any]) -> str:
+def _choice(options: dict[str, object], name: str, default: str, choices: Collection[str]) -> str:
     value = options.get(name, default)
     if not isinstance(value, str) or value not in choices:
         raise WebConfigError(f"tls_server_config: {name} is none of {_list(choices)}")
     return value
 
 
-def _boolean(options: dict[str, Any], name: str, *, default: bool) -> bool:
+def _boolean(options: dict[str, object], name: str, *, default: bool) -> bool:
     value = options.get(name, default)
     if not isinstance(value, bool):
         raise WebConfigError(f"{name} is neither true nor false")
     return value
 
 
-def _texts(options: dict[str, Any], name: str) -> list[str]:
+def _texts(options: dict[str, object], name: str) -> list[str]:
     value = options.get(name) or []
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise WebConfigError(f"tls_server_config: {name} is not a list of texts")
@@ -264,5 +268,5 @@ def _reason(error: Exception) -> str:
     return getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
 
 
-def _list(names: Any) -> str:
+def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))

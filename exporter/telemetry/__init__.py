@@ -1,1 +1,1 @@
-"""What is told: metrics, durations, log lines, and the recorder that keeps them in step."""
+"""Metrics, durations, log lines, and the recorder that keeps them in step."""

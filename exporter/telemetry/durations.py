@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from exporter.telemetry.metrics import Metrics
 
 DETECTION_CREDIBLE_S = 60.0
-"""An event older than this by our clock tells of a clock that differs, not of a slow detection."""
+"""An event older than this, seconds, shows that Docker's clock differs, not that the detection was slow."""
 
 
 class Durations:
-    """Starts at phase changes, and stops when the fleet is as it should be."""
+    """Measures from a phase change to the moment at which the fleet is as it should be."""
 
     def __init__(self, metrics: Metrics, policy: Policy) -> None:
         self._metrics = metrics
@@ -26,7 +26,8 @@ class Durations:
         self._restore_since: dict[str, float] = {}
 
     def phase_changed(self, change: PhaseChange, event_at: float | None) -> None:
-        """A VPN changed its phase, by an event of that time (Docker's clock, Unix seconds) or by none."""
+        """Begin to measure after a phase change; `event_at` is the time of the event that caused it, by Docker's clock
+        in Unix seconds, None when no event did."""
         vpn, mono = change.vpn, change.at.mono
         self._cleanup_since.pop(vpn, None)
         if change.after is Phase.FAILED:
@@ -38,7 +39,7 @@ class Durations:
             self._restore_since[vpn] = mono
 
     def look(self, state: FleetState, fleet: Fleet, now: Moment) -> None:
-        """Stop where the work is done."""
+        """Record what has ended by now."""
         if state.mode is Mode.EMERGENCY:
             for vpn in [vpn for vpn in self._cleanup_since if not fleet.on(vpn)]:
                 self._metrics.cleanup.observe(now.mono - self._cleanup_since.pop(vpn))

@@ -1,4 +1,4 @@
-"""How log lines look."""
+"""The formats of log lines: text and JSON."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from exporter.settings.settings import LogFormat, LogLevel
 
 _UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
-"""Characters that end a line, steer a terminal, turn the direction of writing, or cannot be written in UTF-8."""
+"""Characters that end a line, control a terminal, change the direction of writing, or do not exist in UTF-8."""
 
 
 class TextFormatter(logging.Formatter):
-    """`2025-11-07 22:03:33 WARNING …`, in UTC, one line each: what somebody sent cannot begin a line of its own."""
+    """`2025-11-07 22:03:33 WARNING …`, in UTC, one line each: text from a request cannot begin a line of its own."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
@@ -44,7 +44,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(level: LogLevel, form: LogFormat) -> None:
-    """Log to standard error. Times are UTC."""
+    """Log to standard error from now on."""
     handler = logging.StreamHandler(sys.stderr)
     if form is LogFormat.JSON:
         handler.setFormatter(JsonFormatter())

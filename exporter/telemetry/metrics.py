@@ -1,4 +1,4 @@
-"""Every metric of Mayday: counters and histograms that are stepped, and gauges drawn from the latest snapshot."""
+"""Every metric of Mayday: counters and histograms, and gauges that show the latest snapshot."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class JobResult(StrEnum):
 
 
 class Metrics:
-    """All instruments, on a registry of their own; known label values start at 0."""
+    """All counters and histograms, on a registry of their own; series with known label values start at 0."""
 
     def __init__(self, vpns: Iterable[str], jobs: Iterable[str], registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry(auto_describe=False)
@@ -157,7 +157,7 @@ class Metrics:
         self.docker_seconds.labels(operation, result).observe(seconds)
 
     def expose(self, snapshot: Callable[[], Snapshot], clock: Clock, control: str, controls: Iterable[str]) -> None:
-        """Register the gauges over the latest snapshot, and the process and platform collectors."""
+        """Register the gauges of the latest snapshot, and the process and platform collectors."""
         self.registry.register(SnapshotCollector(snapshot, clock, control, tuple(controls)))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -165,7 +165,7 @@ class Metrics:
 
 
 class SnapshotCollector:
-    """The gauges. A scrape only formats the snapshot; it asks nobody anything."""
+    """The gauges. A scrape only formats the latest snapshot; it makes no call to Docker or anything else."""
 
     def __init__(self, snapshot: Callable[[], Snapshot], clock: Clock, control: str, controls: tuple[str, ...]) -> None:
         self._snapshot = snapshot
@@ -174,7 +174,7 @@ class SnapshotCollector:
         self._controls = controls
 
     def describe(self) -> Iterator[Metric]:
-        """The families, so that the registry notices a name that is used twice."""
+        """The families, by which the registry notices a name that is used twice."""
         return self.collect()
 
     def collect(self) -> Iterator[Metric]:

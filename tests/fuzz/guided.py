@@ -85,9 +85,9 @@ def config(data: bytes) -> None:
 def web_config(data: bytes) -> None:
     """A web configuration without files, or a refusal."""
     try:
-        top = webconfig.parse(data.decode(errors="surrogateescape"))
+        top = webconfig._mapping(webconfig.parse(data.decode(errors="surrogateescape")), "the file")
         for read, key in ((webconfig._users, "basic_auth_users"), (webconfig._headers, "http_server_config")):
-            read(webconfig._mapping(top, "the file").get(key))
+            read(top.get(key))
         webconfig._rate_limit(top.get("rate_limit"))
     except webconfig.WebConfigError:
         return

@@ -135,7 +135,7 @@ async def status(
         ({"http_server_config": {"headers": {"X-XSS-Protection": "a\r\nb: c"}}}, "X-XSS-Protection has a value"),
         ({"http_server_config": {"http2": "yes please"}}, "http2 is neither"),
         ({"rate_limit": {"interval": "often"}}, "interval is not a duration"),
-        ({"rate_limit": {"interval": "1s"}}, "nobody would ever be answered"),
+        ({"rate_limit": {"interval": "1s"}}, "would refuse every request"),
         ({"rate_limit": {"interval": "1s", "burst": -1}}, "burst is not a whole number"),
     ],
 )
