@@ -65,6 +65,11 @@ class FleetState:
         return tuple(name for name, vpn in self.vpns.items() if vpn.phase in phases)
 
     @property
+    def carrying(self) -> tuple[str, ...]:
+        """Names of the VPNs that may carry engines: neither failed nor unknown."""
+        return self.having(*CARRYING)
+
+    @property
     def relief(self) -> str | None:
         """The VPN that an emergency fills although the policy adds nothing, None when there is none."""
         return self.emergency.relief if self.emergency else None
@@ -77,7 +82,7 @@ class FleetState:
             return Mode.NORMAL
         if len(failed) == len(self.vpns):
             return Mode.OUTAGE
-        return Mode.EMERGENCY if self.redundant and self.having(*CARRYING) else Mode.NORMAL
+        return Mode.EMERGENCY if self.redundant and self.carrying else Mode.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ def may_declare(state: FleetState, failed: str, carrying: str) -> bool:
         state.redundant
         and failed != carrying
         and failed in state.having(Phase.HEALTHY, Phase.STABILIZING, Phase.UNKNOWN)
-        and carrying in state.having(*CARRYING)
+        and carrying in state.carrying
     )
 
 
@@ -177,4 +182,4 @@ def _mode_change(
     else:
         vpn, reason = cause.vpn, cause.reason
     lasted_s = now.mono - before.emergency.entered.mono if before.emergency else 0.0
-    return ModeChange(before.mode, after.mode, vpn, reason, failed, after.having(*CARRYING), lasted_s, now)
+    return ModeChange(before.mode, after.mode, vpn, reason, failed, after.carrying, lasted_s, now)

@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from exporter.core.model import WRECKED, Capacity, ContainerState, EngineState, Mode, Orphan, Phase, Response
-from exporter.core.phases import CARRYING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -190,7 +189,7 @@ def desired(state: FleetState, policy: Policy) -> dict[str, int]:
     share = shares(policy)
     if state.mode is not Mode.EMERGENCY:
         return share
-    left = state.having(*CARRYING)
+    left = state.carrying
     if policy.capacity is Capacity.FULL:
         share = {name: _within_ports(policy, name, count) for name, count in divide(policy.min_replicas, left).items()}
     return {name: 0 if must_evacuate(state, name) else share.get(name, 0) for name in policy.vpns}
@@ -205,7 +204,7 @@ def with_relief(state: FleetState, fleet: Fleet) -> FleetState:
     emergency = state.emergency
     if emergency is None:
         return state
-    if emergency.relief is not None and state.vpns[emergency.relief].phase not in CARRYING:
+    if emergency.relief is not None and emergency.relief not in state.carrying:
         emergency = replace(emergency, relief=None)
     healthy = state.having(Phase.HEALTHY)
     if emergency.relief is None and healthy:

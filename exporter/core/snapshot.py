@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.core.model import Mode, Phase
-from exporter.core.phases import CARRYING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +64,7 @@ class Snapshot:
         """The emergency as `/vpn/status` shows it."""
         emergency = self.state.emergency
         failed = list(self.state.having(Phase.FAILED)) if emergency else []
-        healthy = list(self.state.having(*CARRYING)) if emergency else []
+        healthy = list(self.state.carrying) if emergency else []
         info: dict[str, object] = {
             "active": emergency is not None,
             "failed_vpn": failed[0] if failed else None,

@@ -52,7 +52,7 @@ def headline(snapshot: Snapshot, mono: float) -> tuple[str, str, str]:
     failed, stabilizing = state.having(Phase.FAILED), state.having(Phase.STABILIZING)
     if state.mode is Mode.EMERGENCY:
         lasted = duration(snapshot.emergency_duration_s(mono))
-        carrying = state.having(Phase.HEALTHY, Phase.STABILIZING)
+        carrying = state.carrying
         carry = "carries on" if len(carrying) == 1 else "carry on"
         return (
             "emergency",

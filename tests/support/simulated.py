@@ -12,10 +12,11 @@ from exporter.runtime.simulated import SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from exporter.clock import Clock
     from exporter.core.model import Engine
+    from exporter.runtime.base import OnRequest
     from exporter.settings.settings import Settings
 
 OWN_LABELS = {"orchestrator.managed": "acestream", MADE_LABEL: "true"}
@@ -45,7 +46,7 @@ def mayday_on(host: SimulatedHost, settings: Settings, runtime: SimulatedRuntime
     async def probe(engine: Engine, _address: str, /) -> bool:
         return host.answers(engine.id)
 
-    def make_runtime(_settings: Settings, on_request: Callable[[str, str, float], None]) -> SimulatedRuntime:
+    def make_runtime(_settings: Settings, on_request: OnRequest) -> SimulatedRuntime:
         return runtime or SimulatedRuntime(host, on_request=on_request)
 
     return App(settings, make_runtime, probe=probe, **options)
