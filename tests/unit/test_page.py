@@ -80,4 +80,4 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_page(monkeypatch: pytest.M
             text = await response.text()
     assert response.status == 200
     assert "gluetun_2" in text
-    assert "Nothing is remembered." in text
+    assert "The history is empty, or cannot be read." in text
