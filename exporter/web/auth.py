@@ -42,8 +42,8 @@ def basic_credentials(request: web.Request) -> tuple[str, bytes] | None:
     if scheme.lower() != "basic":
         return None
     try:
-        name, colon, password = base64.b64decode(value, validate=True).partition(b":")
-        return (name.decode(), password) if colon else None
+        name, _, password = base64.b64decode(value, validate=True).partition(b":")
+        return name.decode(), password
     except ValueError:  # of base64 or of UTF-8
         return None
 
