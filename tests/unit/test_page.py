@@ -12,6 +12,7 @@ import pytest
 from exporter.journal.history import Kind, Record
 from exporter.web.words import duration, folded, listed
 from tests.support.moments import START
+from tests.support.waiting import until
 from tests.support.watched import Watched
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ async def test_the_page_and_the_list_of_engines_agree_on_what_is_in_service() ->
     async with Watched() as watched, aiohttp.ClientSession() as session:
         for vpn in watched.names:
             watched.host.set_truth(vpn, good=False)
-        await watched.until(lambda: watched.app.controller.snapshot.state.mode == "outage")
+        await until(lambda: watched.app.controller.snapshot.state.mode == "outage")
         async with session.get(watched.url) as response:
             text = await response.text()
         async with session.get(f"{watched.url}engines") as response:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.core.model import ContainerState, Engine, Mode, Moment, Orphan, Phase
+from exporter.core.model import ContainerState, Engine, Mode, Orphan, Phase
 from exporter.core.phases import FleetState, VpnState
 from exporter.core.service import in_service, usable
-from tests.conftest import START
+from tests.support.moments import moment
 
-NOW = Moment(0.0, START)
+NOW = moment(0)
 
 
 def state(*phases: Phase) -> FleetState:

@@ -210,6 +210,15 @@ async def test_without_a_users_password_nothing_is_shown(settings_of: SettingsOf
         assert app.web is not None
 
 
+async def test_the_configured_headers_are_sent(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """With every answer."""
+    path = write(tmp_path, {"http_server_config": {"headers": {"X-Frame-Options": "deny"}}})
+    async with mayday(settings_of, path) as app, aiohttp.ClientSession() as session:
+        host, port = address_of(app)
+        async with session.get(f"http://{host}:{port}/-/healthy") as answer:
+            assert answer.headers["X-Frame-Options"] == "deny"
+
+
 async def test_an_endpoints_own_secret_opens_its_outer_door_too(settings_of: SettingsOf, tmp_path: Path) -> None:
     """Alertmanager has one Authorization header: the webhook's token is enough there, and only there."""
     path = write(tmp_path, {"basic_auth_users": {"alice": HASH}})
