@@ -22,7 +22,7 @@ USAGE_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0: all went well, 1: it could not be done, 2: the arguments are wrong."""
+    """Run the command; returns 0 on success, 1 on failure, 2 for wrong arguments."""
     options = _parser().parse_args(arguments)
     if options.check_config:
         return _check_config()
@@ -47,28 +47,38 @@ def _parser() -> argparse.ArgumentParser:
         "Settings come from the environment; README.md lists them.",
     )
     parser.add_argument("--version", action="version", version=f"mayday {__version__}")
-    parser.add_argument("--check-config", action="store_true", help="check the settings, say what is wrong, and end")
+    parser.add_argument("--check-config", action="store_true", help="check the settings, print every fault, and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="run the sidecar against Docker")
-    commands.add_parser("health", help="ask the Mayday on this machine whether it runs; for a container's health check")
-    demo = commands.add_parser("demo", help="run it on a simulated fleet that fails and recovers; touches nothing real")
-    demo.add_argument("--port", type=int, default=8000, help="port of the web server on 127.0.0.1; 0: any (8000)")
+    commands.add_parser("health", help="check that the Mayday on this machine answers; for a container's health check")
+    demo = commands.add_parser(
+        "demo", help="run Mayday on a simulated fleet that fails and recovers; touches no container"
+    )
+    demo.add_argument(
+        "--port", type=int, default=8000, help="port of the web server on 127.0.0.1; 0: any free port (8000)"
+    )
     demo.add_argument("--vpns", type=int, default=2, choices=range(2, 6), help="how many VPNs (2)")
     demo.add_argument("--engines", type=int, default=10, help="MIN_REPLICAS (10)")
-    demo.add_argument("--stabilization", type=float, default=10.0, help="seconds of stabilization (10)")
-    demo.add_argument("--once", action="store_true", help="play one failure and recovery, then end")
-    demo.add_argument("--manual", action="store_true", help="play nothing; use drills (POST /control/drill) instead")
-    history = commands.add_parser("history", help="print what Mayday did and why, from the journal in STATE_DIR")
-    history.add_argument("--vpn", help="only this VPN")
-    kinds = ("mode", "phase", "action", "refusal", "signal", "life")
-    history.add_argument("--kind", choices=kinds, help="only this kind")
-    history.add_argument(
-        "--since", type=_time, metavar="TIME", help="not older than this, such as 2025-11-07T22:03:33Z"
+    demo.add_argument("--stabilization", type=float, default=10.0, help="VPN_STABILIZATION_PERIOD_S, seconds (10)")
+    demo.add_argument("--once", action="store_true", help="play one failure and one recovery, then exit")
+    demo.add_argument(
+        "--manual", action="store_true", help="play nothing; declare drills (POST /control/drill) yourself"
     )
-    history.add_argument("--until", type=_time, metavar="TIME", help="not newer than this")
-    history.add_argument("--limit", type=_count, default=50, help="at most so many entries, the newest (50)")
-    history.add_argument("--before", type=_count, metavar="ID", help="only entries before this one, to page back")
-    history.add_argument("--json", action="store_true", help="one JSON object on each line, as GET /history has them")
+    history = commands.add_parser("history", help="print what Mayday did and why, from the journal in STATE_DIR")
+    history.add_argument("--vpn", help="only entries about this VPN")
+    kinds = ("mode", "phase", "action", "refusal", "signal", "life")
+    history.add_argument("--kind", choices=kinds, help="only entries of this kind")
+    history.add_argument(
+        "--since", type=_time, metavar="TIME", help="only entries from this time on, such as 2025-11-07T22:03:33Z"
+    )
+    history.add_argument("--until", type=_time, metavar="TIME", help="only entries up to this time")
+    history.add_argument("--limit", type=_count, default=50, help="how many entries at most, the newest ones (50)")
+    history.add_argument(
+        "--before", type=_count, metavar="ID", help="only entries older than the one with this id, to page back"
+    )
+    history.add_argument(
+        "--json", action="store_true", help="print one JSON object a line, with the fields of GET /history"
+    )
     return parser
 
 
@@ -77,12 +87,12 @@ def _time(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2025-11-07T22:03:33Z") from error
+        raise argparse.ArgumentTypeError(f"{text!r} must be a time such as 2025-11-07T22:03:33Z") from error
 
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
     return int(text)
 
 
@@ -106,23 +116,23 @@ def _check_config() -> int:
 
 
 def _health() -> int:
-    """Any answer counts, also a refusal: without a user's name or a certificate the web server is still alive."""
+    """Ask the web server on this machine. Any answer counts, a refusal too: it shows that the server is alive."""
     import http.client  # noqa: PLC0415
     import ssl  # noqa: PLC0415
 
     address = "127.0.0.1", int(os.environ.get("APP_PORT", "").strip() or "8000")
     connection = http.client.HTTPConnection(*address, timeout=4)
     if os.environ.get("WEB_CONFIG_FILE", "").strip():
-        # Whose certificate it is, is not the question here; and this never leaves the machine.
+        # The certificate is not verified: only an answer matters, and the connection never leaves the machine.
         context = ssl._create_unverified_context()  # noqa: S323, SLF001
         connection = http.client.HTTPSConnection(*address, timeout=4, context=context)
     try:
         connection.request("GET", "/-/healthy")
         status = connection.getresponse().status
     except (ssl.SSLError, http.client.RemoteDisconnected, ConnectionResetError):
-        return 0  # it speaks plain HTTP, asks for a certificate, or has no room: it is there
+        return 0  # it speaks plain HTTP, asks for a certificate, or is at its limit of connections: it is alive
     except (OSError, http.client.HTTPException) as error:
-        print(f"no answer on port {address[1]}: {error}", file=sys.stderr)  # noqa: T201 - its output
+        print(f"Mayday does not answer on port {address[1]}: {error}", file=sys.stderr)  # noqa: T201 - its output
         return 1
     return 0 if status < http.client.INTERNAL_SERVER_ERROR else 1
 
@@ -138,7 +148,10 @@ def _history(options: argparse.Namespace) -> int:
     directory = os.environ.get("STATE_DIR", "")
     path = Path(directory) / "mayday.db"
     if not directory or not path.is_file():
-        print(f"STATE_DIR: there is no journal at {str(path)!r}", file=sys.stderr)  # noqa: T201 - its output
+        print(  # noqa: T201 - its output
+            f"STATE_DIR: there is no journal at {str(path)!r}; set STATE_DIR to the directory that Mayday uses",
+            file=sys.stderr,
+        )
         return 1
     try:
         records = read_history(
@@ -196,7 +209,7 @@ def _serve() -> int:
     except (OSError, ConfigError) as error:
         print(f"mayday cannot start: {error}", file=sys.stderr)  # noqa: T201 - the last word
         code = 1
-    # Python would wait here for threads that wait for a Docker that gives no answer. Everything is closed and written.
+    # A normal exit would wait for threads in calls that Docker does not answer. Everything is closed and written.
     logging.shutdown()
     sys.stderr.flush()
     os._exit(code)

@@ -43,12 +43,12 @@ STYLES = {
 TAKEN_OVER = ("ALERTMANAGER_URL", "API_KEY", "EMERGENCY_CAPACITY", "STATE_DIR", "WEBHOOK_TOKEN")
 """Settings that the demo takes from the environment."""
 CALM_S = 4.0
-"""Seconds between one act of the play and the next."""
+"""Seconds between two steps of the demo."""
 ACT_LIMIT_S = 120.0
 
 
 class Play:
-    """The simulated fleet, and what happens to it."""
+    """The simulated fleet and the faults that the demo plays on it."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.settings = _settings(options)
@@ -65,7 +65,7 @@ class Play:
         return self.host.answers(engine.id)
 
     async def act(self, app: App, say: Callable[[str], None]) -> None:
-        """One failure, one recovery."""
+        """Play one failure and one recovery."""
         controller = app.controller
         share = controller.snapshot.desired
 
@@ -105,7 +105,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def table(snapshot: Snapshot, mono: float) -> Table:
-    """The fleet, for a terminal."""
+    """The fleet as a table for a terminal."""
     mode = snapshot.state.mode
     title = f"[{STYLES[mode]}]{mode.upper()}[/]"
     if snapshot.emergency_active:
@@ -128,7 +128,7 @@ def table(snapshot: Snapshot, mono: float) -> Table:
 
 
 class ConsoleHandler(logging.Handler):
-    """Log lines above the table."""
+    """Prints log lines above the table."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -136,13 +136,13 @@ class ConsoleHandler(logging.Handler):
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one."""
+        """Print one log line."""
         style = "yellow" if record.levelno >= logging.WARNING else None
         self._console.print(self.format(record), style=style, markup=False, highlight=False)
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Run the demo until it is interrupted, or, with `--once`, until the play has been played."""
+    """Run the demo until it is interrupted, or, with `--once`, until one failure and one recovery were played."""
     console = Console()
     logger = logging.getLogger("mayday")
     logger.setLevel(logging.INFO)
@@ -155,7 +155,10 @@ def demo(options: argparse.Namespace) -> int:
         console.print(f"The demo cannot start: {error}. Is port {options.port} taken? Try --port 0.", style="red")
         return 1
     except TimeoutError:
-        console.print(f"The demo did not get to where it should within {ACT_LIMIT_S:g} s.", style="red")
+        console.print(
+            f"The simulated fleet did not reach the expected state within {ACT_LIMIT_S:g} s; see the lines above.",
+            style="red",
+        )
         return 1
     return 0
 
@@ -189,7 +192,7 @@ async def _play(play: Play, app: App, options: argparse.Namespace, console: Cons
     await play.act(app, say)
     while not options.once:
         await play.act(app, say)
-    say("DEMO: played to the end; full capacity is restored")
+    say("DEMO: finished; full capacity is restored")
 
 
 async def _show(app: App, acting: asyncio.Task[None], console: Console) -> None:

@@ -1,14 +1,14 @@
 """Every error that Mayday raises on purpose.
 
 MaydayError
-├── ConfigError             the settings; lists every fault at once
-├── BadRequestError         what somebody sent cannot be accepted as it is
-├── RefusedError            the request is fine, but cannot be carried out now (may say when)
+├── ConfigError             the settings are unusable; lists every fault at once
+├── BadRequestError         a request is malformed, or names what does not exist
+├── RefusedError            a well-formed request cannot be carried out now (may say when)
 └── RuntimeFailure          a call to the container runtime failed
-    ├── UnreachableError    no answer at all: nothing is known about any container; try again later
+    ├── UnreachableError    no answer: nothing is known about any container; try again later
     ├── MissingError        the container (or, with `image` True, the image) does not exist
     ├── ConflictError       the name is taken, or the same work is already in progress
-    └── RejectedError       the runtime answered and refused; its words are in the message
+    └── RejectedError       the runtime answered with another error; its words are in the message
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class MaydayError(Exception):
-    """The root of all of these."""
+    """The base class of them all."""
 
 
 class ConfigError(MaydayError):
@@ -32,13 +32,13 @@ class ConfigError(MaydayError):
 
 
 class BadRequestError(MaydayError):
-    """What was sent is not acceptable; nothing was changed. The text is safe to send back."""
+    """A request that is malformed or names what does not exist; nothing was changed. The text is safe to send back."""
 
 
 class RefusedError(MaydayError):
     """A well-formed request that cannot be carried out now; nothing was changed.
 
-    `retry_after_s` is the number of seconds after which it may succeed, None when nobody can say.
+    `retry_after_s` is the number of seconds after which it may succeed, None when that is not known.
     `code` is a short word for programs.
     """
 
@@ -53,7 +53,7 @@ class RuntimeFailure(MaydayError):  # noqa: N818 - a family of errors, not one
 
 
 class UnreachableError(RuntimeFailure):
-    """The runtime gave no answer (refused, timed out, cut): whether the call took effect is unknown."""
+    """The runtime gave no answer (refused, timed out, cut off): whether the call took effect is unknown."""
 
 
 class MissingError(RuntimeFailure):

@@ -1,4 +1,4 @@
-"""The door: a listening socket whose TLS can be changed without closing it, and a bound on connections."""
+"""The listening socket: its TLS can be replaced without closing it, and its connections are bounded."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ KEEPALIVE_S = 30.0
 BACKLOG = 128
 
 
-class NoTraces(logging.Filter):
-    """One line, instead of aiohttp's error with a trace, for what is no HTTP: anybody can send that, at any rate."""
+class MalformedRequestFilter(logging.Filter):
+    """Replaces aiohttp's traceback for bytes that are not HTTP by one line: clients can send those at any rate."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether aiohttp's own record is written."""
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
             return True
-        log.info("refused what is no HTTP: %s", type(error).__name__)
+        log.info("refused a request that is not valid HTTP (%s); nothing was changed", type(error).__name__)
         return False
 
 
 http_log = logging.getLogger("aiohttp.server")
-NO_TRACES = NoTraces()
+MALFORMED_REQUEST_FILTER = MalformedRequestFilter()
 
 
-class Door:
-    """Listens on one address, and hands connections to aiohttp's server."""
+class Listener:
+    """Listens on one address, and hands accepted connections to aiohttp's server."""
 
     def __init__(self, server: web.Server) -> None:
         self._server = server
-        http_log.addFilter(NO_TRACES)
+        http_log.addFilter(MALFORMED_REQUEST_FILTER)
         self._socket: socket.socket | None = None
-        self._listener: asyncio.Server | None = None
+        self._acceptor: asyncio.Server | None = None
 
-    async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> tuple[str, int]:
-        """Listen; returns host and port.
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> tuple[str, int]:
+        """Bind the address and accept connections; returns the host and port that are bound.
 
         Raises:
             OSError: the port is taken, or may not be used.
@@ -66,40 +66,41 @@ class Door:
             listening.close()
             raise
         self._socket = listening
-        await self.swap(tls)
+        await self.replace_tls(tls)
         bound = listening.getsockname()
         return str(bound[0]), int(bound[1])
 
-    async def swap(self, tls: ssl.SSLContext | None) -> None:
-        """Answer new connections with this TLS, or none; those that stand go on with theirs. Nobody is turned away.
+    async def replace_tls(self, tls: ssl.SSLContext | None) -> None:
+        """Accept new connections with this TLS, or with none; established ones keep theirs, and none is refused.
 
-        Each listener accepts from a copy of the same socket: while they change places, connections wait in its queue.
+        The old and the new acceptor take connections from copies of the same socket: while one replaces the other, new
+        connections wait in the socket's backlog.
         """
         if self._socket is None:
             return
-        listener = await asyncio.get_running_loop().create_server(self._protocol, sock=self._socket.dup(), ssl=tls)
-        if self._listener is not None:
-            self._listener.close()
-        self._listener = listener
+        acceptor = await asyncio.get_running_loop().create_server(self._protocol, sock=self._socket.dup(), ssl=tls)
+        if self._acceptor is not None:
+            self._acceptor.close()
+        self._acceptor = acceptor
 
     def _protocol(self) -> asyncio.Protocol:
         if len(self._server.connections) >= CONNECTIONS_LIMIT:
-            return _Refusal()
+            return _Abort()
         return cast("asyncio.Protocol", self._server())
 
     def close(self) -> None:
-        """Stop listening; connections that stand are not touched."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        """Stop listening; established connections are not touched."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
 
-class _Refusal(asyncio.Protocol):
+class _Abort(asyncio.Protocol):
     """Closes its connection at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Give up."""
+        """Abort the connection."""
         cast("asyncio.Transport", transport).abort()

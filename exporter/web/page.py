@@ -1,4 +1,4 @@
-"""The page for people: what is the matter, which VPN, what is done about it, for how long, and what happened last."""
+"""The status page: the state, which VPNs, what Mayday does about it, for how long, and what happened last."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from aiohttp import web
 
 from exporter import __version__
 from exporter.core.model import EngineState, Phase, Verdict
+from exporter.core.service import in_service
 from exporter.web.words import doing, duration, folded, headline
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ COLOURS = {
     "outage": "#cf222e",
     "unready": "#6e7781",
 }
-"""Of the icon in the browser's tab."""
+"""Colours of the icon in the browser's tab."""
 RECORDS = 100
 TOLD = 10
 """Records of the history that are read, and the lines that are made of them."""
@@ -63,11 +64,11 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-"""Nothing is loaded from anywhere, and no script runs but the page's own."""
+"""Nothing is loaded from another site, and no script runs but the page's own."""
 
 
 async def answer(controller: Controller, settings: Settings, journal: Journal) -> web.Response:
-    """The page as it is now. A disk that hangs does not hold it up."""
+    """The page as it is now; without its history when the journal does not answer in time."""
     try:
         async with asyncio.timeout(HISTORY_PATIENCE_S):
             records = await journal.query(limit=RECORDS)
@@ -114,11 +115,11 @@ CONTROL={settings.control}</small></p></footer>
 """
 
 
-_NOTHING = '<tr><td colspan="2">Nothing is remembered.</td></tr>'
+_NOTHING = '<tr><td colspan="2">The history is empty, or cannot be read.</td></tr>'
 
 
 def _icon(kind: str) -> str:
-    """A disc in the state's colour, for the browser's tab."""
+    """A disc in the state's colour as a data URL, for the browser's tab."""
     disc = f"<circle cx='8' cy='8' r='7' fill='%23{COLOURS[kind][1:]}'/>"
     return f"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'>{disc}</svg>"
 
@@ -142,7 +143,7 @@ def _row(snapshot: Snapshot, name: str, mono: float) -> str:
 
 
 def _why(snapshot: Snapshot, name: str) -> str:
-    """What each source that objects says; where none does, what brought the VPN into its phase."""
+    """What each source that says unhealthy reports; where none does, what brought the VPN into its phase."""
     objections = [s for s in snapshot.judgements[name].signals if s.verdict is Verdict.UNHEALTHY]
     if objections:
         return "<br>".join(f"{escape(signal.source)}: {escape(signal.detail)}" for signal in objections)
@@ -152,8 +153,8 @@ def _why(snapshot: Snapshot, name: str) -> str:
 def _engines(snapshot: Snapshot, name: str) -> str:
     counts = {state: snapshot.counts.get((name, state), 0) for state in EngineState}
     working = counts.pop(EngineState.WORKING)
-    if snapshot.state.vpns[name].phase is Phase.FAILED:
-        return f"none; {working} cannot be reached" if working else "none"
+    if not in_service(snapshot.state, name):
+        return f"none; {working} out of service" if working else "none"
     text = f"{working} of {snapshot.desired.get(name, 0)}"
     others = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
     return f'{text} <span class="faint">({others})</span>' if others else text

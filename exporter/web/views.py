@@ -1,10 +1,11 @@
-"""What is answered, as plain values: from a snapshot to JSON."""
+"""Answers in JSON, made from a snapshot."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exporter.core.model import ContainerState, Mode, Phase, Verdict
+from exporter.core.model import Verdict
+from exporter.core.service import usable
 
 if TYPE_CHECKING:
     from exporter.core.model import Engine
@@ -69,14 +70,14 @@ def _vpn(snapshot: Snapshot, name: str, mono: float) -> dict[str, Any]:
 
 
 def engines(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """`GET /engines`: the engines that can be used, and those that cannot with the reason why."""
+    """`GET /engines`: every engine, by VPN and port."""
     return [
         engine(snapshot, item) for item in sorted(snapshot.fleet.engines, key=lambda e: (e.vpn, e.port or 0, e.name))
     ]
 
 
 def engine(snapshot: Snapshot, item: Engine) -> dict[str, Any]:
-    """One engine; the names are those that acestream-orchestrator's clients read."""
+    """One engine, under the field names that clients of acestream-orchestrator read."""
     health = "unknown" if item.healthy is None else "healthy" if item.healthy else "unhealthy"
     return {
         "container_id": item.id,
@@ -88,16 +89,5 @@ def engine(snapshot: Snapshot, item: Engine) -> dict[str, Any]:
         "requested": item.explicit,
         "state": item.counted_as,
         "health_status": health,
-        "usable": usable(snapshot, item),
+        "usable": usable(snapshot.state, item),
     }
-
-
-def usable(snapshot: Snapshot, item: Engine) -> bool:
-    """Whether streams may be given to it: it runs, has its network, and its VPN carries on."""
-    return (
-        item.state is ContainerState.RUNNING
-        and item.orphan is None
-        and item.healthy is not False
-        and snapshot.state.vpns[item.vpn].phase in {Phase.HEALTHY, Phase.STABILIZING}
-        and snapshot.state.mode is not Mode.OUTAGE
-    )

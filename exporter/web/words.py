@@ -1,4 +1,4 @@
-"""What the page says of the fleet, in words: plain text, to be escaped by whoever shows it."""
+"""The status page's sentences about the fleet: plain text, not yet escaped for HTML."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 CAPACITIES = {
-    Capacity.REDUCED: "Reduced capacity is accepted: nothing is added automatically until it is over.",
-    Capacity.SHARE: "The other VPNs are kept at their own share.",
-    Capacity.FULL: "The other VPNs are filled for the failed one as well.",
+    Capacity.REDUCED: "Reduced capacity is accepted: no engine is added automatically until the emergency is over.",
+    Capacity.SHARE: "The VPNs that are left are kept at their own share.",
+    Capacity.FULL: "The VPNs that are left also take over the failed VPN's share.",
 }
 
 
 def duration(seconds: float) -> str:
-    """So long, in the two units that matter."""
+    """A duration in words, in the units that matter at its length."""
     whole = max(0, round(seconds))
     if whole < 120:
         return f"{whole} s"
@@ -38,17 +38,21 @@ def duration(seconds: float) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as a sentence has them."""
+    """Names as a sentence lists them: `a, b and c`."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else "none"
 
 
 def headline(snapshot: Snapshot, mono: float) -> tuple[str, str, str]:
-    """The state: its kind, its word, and a sentence that tells which VPN."""
+    """The state: its kind (a CSS class), its word, and a sentence that names the VPNs."""
     state = snapshot.state
     if not snapshot.ready:
         if snapshot.closing:
-            return "unready", "Stopping", "Nothing new is begun. Stopping touches no container."
-        return "unready", "Blind", "Docker gives no answer, or was not read yet. Nothing is decided until it is."
+            return "unready", "Stopping", "Mayday starts no new work. Stopping it touches no container."
+        return (
+            "unready",
+            "Blind",
+            "Docker does not answer, or has not been read yet. Mayday decides nothing until it has been read.",
+        )
     failed, stabilizing = state.having(Phase.FAILED), state.having(Phase.STABILIZING)
     if state.mode is Mode.EMERGENCY:
         lasted = duration(snapshot.emergency_duration_s(mono))
@@ -66,12 +70,12 @@ def headline(snapshot: Snapshot, mono: float) -> tuple[str, str, str]:
         verb = "is back and stabilizes" if len(stabilizing) == 1 else "are back and stabilize"
         return "recovering", "Recovering", f"{listed(stabilizing)} {verb}."
     if unknown := state.having(Phase.UNKNOWN):
-        return "unready", "Waiting", f"Nothing is known yet of {listed(unknown)}."
+        return "unready", "Waiting", f"The health of {listed(unknown)} is not known yet."
     return "normal", "Normal", "Every VPN is healthy."
 
 
 def folded(records: Iterable[Record]) -> Iterator[tuple[datetime, str]]:
-    """Records as lines, with their times: what was done to several engines in a row is one line."""
+    """Records as times and lines; the same action on several engines in a row is one line."""
 
     def alike(record: Record) -> object:
         if record.kind is not Kind.ACTION:
@@ -89,14 +93,14 @@ def folded(records: Iterable[Record]) -> Iterator[tuple[datetime, str]]:
 
 
 def doing(snapshot: Snapshot, settings: Settings, mono: float) -> Iterator[str]:
-    """What Mayday does at the moment, or waits for; one sentence each."""
+    """What Mayday is doing or waiting for at the moment, one sentence each."""
     if settings.control is not Control.ON:
-        yield f"CONTROL is {settings.control}: containers are not touched, whatever is said here."
+        yield f"CONTROL is {settings.control}: Mayday touches no container, whatever this page says."
     if not snapshot.ready:
         return
     state = snapshot.state
     if state.mode is Mode.OUTAGE:
-        yield "Engines are left where they are; nothing is removed and nothing is created."
+        yield "Engines stay where they are: nothing is removed and nothing is created until a VPN recovers."
         return
     if state.mode is Mode.EMERGENCY:
         for vpn in state.having(Phase.FAILED):
@@ -109,4 +113,4 @@ def doing(snapshot: Snapshot, settings: Settings, mono: float) -> Iterator[str]:
     for vpn in state.having(Phase.HEALTHY):
         working, desired = snapshot.counts.get((vpn, EngineState.WORKING), 0), snapshot.desired.get(vpn, 0)
         if working < desired and state.mode is Mode.NORMAL:
-            yield f"{vpn} is filled: {working} of {desired} engines work."
+            yield f"{vpn} is being filled: {working} of {desired} engines work."

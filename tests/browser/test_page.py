@@ -120,7 +120,7 @@ async def test_an_outage_and_a_docker_that_is_away_are_told_apart(watched: Watch
     await browser.until(lambda text: "Normal" in text, "it is over")
     watched.host.up = False
     text = await browser.until(lambda text: "Blind" in text, "Docker is missed")
-    assert "Docker gives no answer" in text
+    assert "Docker does not answer" in text
     assert (await cells(browser, "gluetun"))["Phase"].startswith("healthy")
 
 

@@ -99,7 +99,7 @@ def test_an_answer_of_alertmanager_nested_too_deeply_is_no_answer() -> None:
 
 def test_a_secret_in_any_bytes_can_be_compared(stage: Stage) -> None:
     """A secret that is not UTF-8 once made every call that presents one an error 500."""
-    from exporter.web.access import presents
+    from exporter.web.auth import presents
 
     class Request:
         headers = {"X-API-Key": "a\udcff"}  # noqa: RUF012 - not changed

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exporter.web import server
+from exporter.web import inputs, server
 from tests.fuzz import strategies as sent
 from tests.fuzz.door import API_KEY, WEBHOOK_TOKEN, Answer, Stage
 from tests.support.waiting import until
@@ -156,7 +156,7 @@ def test_what_is_too_large_is_refused_and_closed(stage: Stage, wire: bytes, expe
 
 def test_whoever_sends_its_body_slowly_is_cut(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The head has come, the body never does: 408, and the connection is closed. No secret was needed to be cut."""
-    monkeypatch.setattr(server, "BODY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(inputs, "BODY_TIMEOUT_S", 0.2)
     head = b"POST /webhook/alertmanager HTTP/1.1\r\n" + AUTHORITY + b"Content-Length: 100\r\n\r\n"
     assert talk(stage, head + MESSAGE[:5]) == [408]
 

@@ -12,6 +12,7 @@ import pytest
 from exporter.journal.history import Kind, Record
 from exporter.web.words import duration, folded, listed
 from tests.support.moments import START
+from tests.support.waiting import until
 from tests.support.watched import Watched
 
 if TYPE_CHECKING:
@@ -80,4 +81,18 @@ async def test_a_disk_that_hangs_does_not_hold_up_the_page(monkeypatch: pytest.M
             text = await response.text()
     assert response.status == 200
     assert "gluetun_2" in text
-    assert "Nothing is remembered." in text
+    assert "The history is empty, or cannot be read." in text
+
+
+async def test_the_page_and_the_list_of_engines_agree_on_what_is_in_service() -> None:
+    """In an outage containers run and none is usable: the page counts none, and how many are out of service."""
+    async with Watched() as watched, aiohttp.ClientSession() as session:
+        for vpn in watched.names:
+            watched.host.set_truth(vpn, good=False)
+        await until(lambda: watched.app.controller.snapshot.state.mode == "outage")
+        async with session.get(watched.url) as response:
+            text = await response.text()
+        async with session.get(f"{watched.url}engines") as response:
+            engines = await response.json()
+    assert text.count("none; 2 out of service") == 2
+    assert [engine["usable"] for engine in engines] == [False] * 4

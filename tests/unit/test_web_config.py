@@ -23,9 +23,9 @@ from exporter.errors import ConfigError
 from exporter.settings.environment import Secret
 from exporter.settings.settings import from_environment
 from exporter.settings.web_config import RateLimit, WebConfigError, load
-from exporter.web import guard
+from exporter.web import config_file
 from exporter.web import listener as door
-from exporter.web.guard import Bucket
+from exporter.web.rate_limit import TokenBucket
 from tests.support.simulated import address_of, host_with, mayday_on, populate
 from tests.support.waiting import until
 
@@ -210,6 +210,15 @@ async def test_without_a_users_password_nothing_is_shown(settings_of: SettingsOf
         assert app.web is not None
 
 
+async def test_the_configured_headers_are_sent(settings_of: SettingsOf, tmp_path: Path) -> None:
+    """With every answer."""
+    path = write(tmp_path, {"http_server_config": {"headers": {"X-Frame-Options": "deny"}}})
+    async with mayday(settings_of, path) as app, aiohttp.ClientSession() as session:
+        host, port = address_of(app)
+        async with session.get(f"http://{host}:{port}/-/healthy") as answer:
+            assert answer.headers["X-Frame-Options"] == "deny"
+
+
 async def test_an_endpoints_own_secret_opens_its_outer_door_too(settings_of: SettingsOf, tmp_path: Path) -> None:
     """Alertmanager has one Authorization header: the webhook's token is enough there, and only there."""
     path = write(tmp_path, {"basic_auth_users": {"alice": HASH}})
@@ -235,7 +244,7 @@ async def test_tls_is_spoken_and_a_new_certificate_is_used(
     settings_of: SettingsOf, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HTTPS instead of HTTP; when the certificate's file changes, new connections see the new one."""
-    monkeypatch.setattr(guard, "LOOK_S", 0.05)
+    monkeypatch.setattr(config_file, "LOOK_S", 0.05)
     path = write(tmp_path, {"tls_server_config": TLS})
     async with mayday(settings_of, path) as app:
         assert await status(app, scheme="https", ssl=certificates.client()) == 200
@@ -256,7 +265,7 @@ async def test_a_broken_change_keeps_what_was_there_and_shows(
     settings_of: SettingsOf, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that cannot be used changes nothing and is told of; the next good one is used, here: no TLS any more."""
-    monkeypatch.setattr(guard, "LOOK_S", 0.05)
+    monkeypatch.setattr(config_file, "LOOK_S", 0.05)
     path = write(tmp_path, {"tls_server_config": TLS})
     async with mayday(settings_of, path) as app:
         path.write_text("tls_server_config: {cert_file: away, key_file: away}")
@@ -317,7 +326,7 @@ async def test_the_health_command_knows_a_living_mayday(
 def test_a_bucket_lets_a_burst_pass_and_then_one_per_interval() -> None:
     """In virtual time: three at once, then none, then one after each interval; it never holds more than the burst."""
     now = [0.0]
-    bucket = Bucket(RateLimit(2.0, 3), lambda: now[0])
+    bucket = TokenBucket(RateLimit(2.0, 3), lambda: now[0])
     assert [bucket.wait_s() for _ in range(3)] == [0, 0, 0]
     assert bucket.wait_s() == 2.0
     now[0] = 2.0

@@ -1,0 +1,39 @@
+"""Service: which engines may be given streams.
+
+Taking an engine out of service costs nothing and is undone at once, so it follows every phase without delay. It never
+touches the container: what is stopped or removed is decided in plan.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.core.model import ContainerState
+from exporter.core.phases import CARRYING
+
+if TYPE_CHECKING:
+    from exporter.core.model import Engine
+    from exporter.core.phases import FleetState
+
+
+def in_service(state: FleetState, vpn: str) -> bool:
+    """Whether the engines of a VPN are in service: its phase is healthy or stabilizing.
+
+    A failed VPN reaches nothing, and whether an unknown one does is not known. In an outage every VPN has failed, so no
+    engine is in service.
+    """
+    return state.vpns[vpn].phase in CARRYING
+
+
+def usable(state: FleetState, engine: Engine) -> bool:
+    """Whether an engine may be given streams.
+
+    It may when its container runs, it is in its VPN's present network namespace, its last health check did not fail (an
+    engine that was never checked counts as healthy), and its VPN is in service.
+    """
+    return (
+        engine.state is ContainerState.RUNNING
+        and engine.orphan is None
+        and engine.healthy is not False
+        and in_service(state, engine.vpn)
+    )
