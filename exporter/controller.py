@@ -7,13 +7,14 @@ who subscribed. Every method here runs in the event loop and none waits, so each
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.condition import Condition
 from exporter.core import plan
 from exporter.core.alerts import Heard
-from exporter.core.decision import decide
-from exporter.core.model import Mode
+from exporter.core.decision import decide, judge
+from exporter.core.model import Mode, Source
 from exporter.core.phases import ModeChange, PhaseChange, initial_state
 from exporter.core.snapshot import Snapshot
 from exporter.core.verdict import Judgement
@@ -181,7 +182,11 @@ class Controller:
 
     def docker_lost(self, error: Exception) -> None:
         """Docker gave no answer: from now on nothing is known, decided or done until it is read whole again."""
-        self._condition.docker_lost(error, self.clock.mono())
+        now = self.clock.now()
+        self._condition.docker_lost(error, now.mono)
+        others = (signal for signal in self.signals(now) if signal.source is not Source.DOCKER)
+        self._judgements = judge(self.policy.vpns, others, now)
+        self.state = replace(self.state, doubtful=frozenset(self.policy.vpns))
         self.publish()
 
     def stream_connected(self, *, connected: bool) -> None:
