@@ -7,14 +7,15 @@ import logging
 import os
 import signal
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from exporter import __version__
+from exporter.core.texts import utc_time, whole_number
 from exporter.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from exporter.settings.settings import Settings
 
@@ -84,16 +85,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _time(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+        return utc_time(text)
+    except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} must be a time such as 2025-11-07T22:03:33Z") from error
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) > 0):
+    number = whole_number(text, 1, sys.maxsize)
+    if number is None:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
-    return int(text)
+    return number
 
 
 def _settings() -> Settings | None:

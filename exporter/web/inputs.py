@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from exporter.core.texts import utc_time, whole_number
 from exporter.errors import BadRequestError
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a request's body at most; an alert is about 1 KiB, so that is some thousand alerts in one message."""
@@ -56,19 +59,20 @@ async def read_json_object(request: web.Request, known: set[str]) -> dict[str, A
     return value
 
 
-def whole_number(text: str, name: str, most: int) -> int:
+def whole_parameter(text: str, name: str, most: int) -> int:
     """A parameter as a whole number from 1 to `most`.
 
     Raises:
         BadRequestError: it is none.
     """
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= most):
+    number = whole_number(text, 1, most)
+    if number is None:
         raise BadRequestError(f"{name} must be a whole number from 1 to {most}")
-    return int(text)
+    return number
 
 
-def utc_time(text: str | None, name: str) -> datetime | None:
-    """A parameter as a time in UTC, which is also assumed where it names no zone; None when it is not given.
+def time_parameter(text: str | None, name: str) -> datetime | None:
+    """A parameter as a time in UTC; None when it is not given.
 
     Raises:
         BadRequestError: it is not an ISO 8601 time.
@@ -76,7 +80,6 @@ def utc_time(text: str | None, name: str) -> datetime | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+        return utc_time(text)
+    except ValueError as error:
         raise BadRequestError(f"{name} must be a time such as 2025-11-07T22:03:33Z") from error

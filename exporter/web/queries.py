@@ -11,7 +11,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from exporter.errors import BadRequestError
 from exporter.journal.history import Kind, as_json
 from exporter.web import page, views
-from exporter.web.inputs import utc_time, whole_number
+from exporter.web.inputs import time_parameter, whole_parameter
 
 if TYPE_CHECKING:
     from exporter.controller import Controller
@@ -76,15 +76,15 @@ class Queries:
         kind = query.get("kind")
         if kind is not None and kind not in set(Kind):
             raise BadRequestError(f"kind must be one of {', '.join(Kind)}")
-        limit = whole_number(query.get("limit", "100"), "limit", HISTORY_LIMIT)
+        limit = whole_parameter(query.get("limit", "100"), "limit", HISTORY_LIMIT)
         before = query.get("before")
         records = await self._journal.query(
             vpn=query.get("vpn"),
             kind=kind,
-            since=utc_time(query.get("since"), "since"),
-            until=utc_time(query.get("until"), "until"),
+            since=time_parameter(query.get("since"), "since"),
+            until=time_parameter(query.get("until"), "until"),
             limit=limit,
-            before=None if before is None else whole_number(before, "before", 2**53),
+            before=None if before is None else whole_parameter(before, "before", 2**53),
         )
         following = records[-1].id if len(records) == limit else None
         return web.json_response({"records": [as_json(item) for item in records], "next_before": following})
