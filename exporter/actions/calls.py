@@ -75,10 +75,10 @@ class Calls:
         self._pass(guard)
         await self._runtime.restart(container_id, grace_s)
 
-    async def remove(self, container_id: str, guard: Guard) -> None:
-        """Remove a container; errors as `Runtime.remove`, and `OvertakenError`."""
+    async def remove(self, container_id: str, guard: Guard, *, volumes: bool) -> None:
+        """Remove a container, `volumes`: its anonymous ones too; errors as `Runtime.remove`, and `OvertakenError`."""
         self._pass(guard)
-        await self._runtime.remove(container_id)
+        await self._runtime.remove(container_id, volumes=volumes)
 
     def _pass(self, guard: Guard) -> None:
         if not self.controller.acting or not guard():

@@ -65,6 +65,8 @@ class Cleanup:
     async def _remove(
         self, container_id: str, name: str, vpn: str, reason: RemoveReason, wanted: Callable[[], bool], grace_s: int
     ) -> Outcome:
+        # What was made anew has taken over the volumes of the one that it was made from.
+        volumes = reason is not RemoveReason.ORPHANED
         controller = self._controller
         if controller.facts.is_gone(container_id):
             return Outcome.OK
@@ -76,7 +78,7 @@ class Cleanup:
             if grace_s:
                 await self._calls.stop(container_id, grace_s, wanted)
             async with self._calls.queue:
-                await self._calls.remove(container_id, wanted)
+                await self._calls.remove(container_id, wanted, volumes=volumes)
         except OvertakenError:
             controller.note(Dropped(entry))
             return Outcome.UNDONE

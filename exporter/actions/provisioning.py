@@ -20,7 +20,7 @@ from exporter.work import Work
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Iterable, Iterator, Mapping
 
     from exporter.actions.calls import Calls
     from exporter.actions.cleanup import Cleanup
@@ -122,7 +122,7 @@ class Provisioning:
         controller = self._controller
         taken = controller.ledger.ports(vpn)
         port = plan.choose_port(controller.fleet, controller.policy, vpn, taken, instead_of)
-        return None if port is None else self.begin(Entry(Change.CREATE, vpn, next(self._free_names()), port))
+        return None if port is None else self.begin(Entry(Change.CREATE, vpn, self.free_name(), port))
 
     def begin(self, entry: Entry) -> Entry:
         """Enter a creation into the ledger: its name and port are taken from now on."""
@@ -134,6 +134,10 @@ class Provisioning:
         controller = self._controller
         ports = plan.free_ports(controller.fleet, controller.policy, fill.vpn, controller.ledger.ports(fill.vpn))
         return [self.begin(Entry(Change.CREATE, fill.vpn, next(names), port)) for port in ports[: fill.count]]
+
+    def free_name(self) -> str:
+        """The first name that no container has or is to have."""
+        return next(self._free_names())
 
     def _free_names(self) -> Iterator[str]:
         controller = self._controller
@@ -155,10 +159,19 @@ class Provisioning:
 
     # --- one creation ------------------------------------------------------------------------------------------------
 
-    async def create(self, entry: Entry, reason: ProvisionReason, spec: SpecOf) -> Outcome:
-        """Create and start one engine at its place; undo it if the VPN's phase changed meanwhile."""
+    async def create(
+        self,
+        entry: Entry,
+        reason: ProvisionReason,
+        spec: SpecOf,
+        before_start: Callable[[], Awaitable[None]] | None = None,
+    ) -> Outcome:
+        """Create and start one engine at its place; undo it if the VPN's phase changed meanwhile.
+
+        `before_start` is done between the two; when it fails, the creation has failed.
+        """
         async with self._calls.queue:
-            outcome, note = await self._make(entry, reason, spec)
+            outcome, note = await self._make(entry, reason, spec, before_start)
         made = entry.container_id
         if outcome is not Outcome.OK and made is not None:
             await self._undo(entry, made)
@@ -167,7 +180,13 @@ class Provisioning:
         self._controller.evaluate()
         return outcome
 
-    async def _make(self, entry: Entry, reason: ProvisionReason, spec: SpecOf) -> tuple[Outcome, str]:
+    async def _make(
+        self,
+        entry: Entry,
+        reason: ProvisionReason,
+        spec: SpecOf,
+        before_start: Callable[[], Awaitable[None]] | None,
+    ) -> tuple[Outcome, str]:
         """Create and start; the place is taken until the fleet shows the engine, or that there is none."""
         controller = self._controller
         since = controller.state.vpns[entry.vpn].since
@@ -180,6 +199,8 @@ class Provisioning:
 
         try:
             entry.container_id, made = await self._create(entry, reason, spec, wanted)
+            if before_start is not None:
+                await before_start()
             await self._calls.start(entry.container_id, wanted)
             overtaken = not wanted()
         except OvertakenError:
@@ -216,7 +237,7 @@ class Provisioning:
                 return await self._calls.create(made, wanted), made
             except ConflictError as error:
                 await self._read_who_took(entry.name, error)
-                entry.name = next(self._free_names())
+                entry.name = self.free_name()
                 if not self._still_needed(entry, reason):
                     raise OvertakenError from error
         raise ConflictError(f"no free name for an engine after {NAME_TRIES} tries, the last was '{entry.name}'")

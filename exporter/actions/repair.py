@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from exporter.actions.calls import RETRY_S, OvertakenError
 from exporter.core import plan
+from exporter.core.dependents import SUCCESSOR_LABEL
 from exporter.core.model import Orphan
 from exporter.core.plan import Outcome, ProvisionReason, RemoveReason
 from exporter.errors import MissingError, RuntimeFailure
@@ -54,7 +55,10 @@ class Repair:
                 self._rehearsal.provision(engine, ProvisionReason.REPAIR)
             return None
         results = await asyncio.gather(*(self._repair(engine) for engine in targets))
-        if targets:
+        # Successors that were made just now work as far as is known: what they were made from goes in the same pass.
+        retired = plan.superseded(controller.state, controller.fleet)
+        results += await asyncio.gather(*(self._retire(engine) for engine in retired))
+        if targets or retired:
             await self._calls.read_again()
         return RETRY_S if Outcome.ERROR in results else None
 
@@ -97,7 +101,11 @@ class Repair:
         return await self._probe(engine, controller.fleet.address(engine.vpn))
 
     async def _make_anew(self, engine: Engine) -> Outcome:
-        """Remove an orphan whose VPN has another id now, and create its twin from its own configuration."""
+        """Make the successor of an orphan whose VPN has another id now, from the orphan's own configuration.
+
+        The orphan is stopped before its successor starts, for both have the same volumes; it is removed once the
+        successor works. Whatever fails or is cut off in between, one of the two is there to go on from.
+        """
         controller = self._controller
         try:
             blueprint = await self._calls.blueprint(engine.id)
@@ -111,15 +119,32 @@ class Repair:
             vpn = controller.facts.vpn(engine.vpn)
             if vpn is None:
                 raise OvertakenError
-            return replace(blueprint, network=vpn.id)
+            return replace(blueprint, network=vpn.id, labels={**blueprint.labels, SUCCESSOR_LABEL: engine.id})
 
-        gone = await self._cleanup.remove(
-            engine, RemoveReason.ORPHANED, lambda: plan.may_repair_on(controller.state, engine.vpn)
-        )
-        if gone is not Outcome.OK:
-            return gone
-        place = self._provisioning.begin(Entry(Change.CREATE, engine.vpn, engine.name, engine.port))
-        return await self._provisioning.create(place, ProvisionReason.REPAIR, spec)
+        place = self._provisioning.begin(Entry(Change.CREATE, engine.vpn, self._provisioning.free_name(), engine.port))
+        return await self._provisioning.create(place, ProvisionReason.REPAIR, spec, lambda: self._stop(engine))
+
+    async def _stop(self, engine: Engine) -> None:
+        """Stop an orphan; errors as `Calls.stop`, but that it is gone is fine."""
+        controller = self._controller
+        entry = Entry(Change.STOP, engine.vpn, engine.name, container_id=engine.id)
+        controller.note(Begun(entry))
+        grace_s = controller.settings.engine_stop_timeout_s
+        try:
+            await self._calls.stop(engine.id, grace_s, lambda: plan.may_repair_on(controller.state, engine.vpn))
+        except MissingError:
+            pass
+        finally:
+            controller.note(Ended(entry))
+
+    async def _retire(self, engine: Engine) -> Outcome:
+        """Remove an orphan whose successor works."""
+        controller = self._controller
+
+        def wanted() -> bool:
+            return any(known.id == engine.id for known in plan.superseded(controller.state, controller.fleet))
+
+        return await self._cleanup.remove(engine, RemoveReason.ORPHANED, wanted)
 
     # --- engines that fail their health check ------------------------------------------------------------------------
 

@@ -91,7 +91,7 @@ def decide(
             vpn for vpn in state.vpns if evacuations.get(vpn) is plan.Evacuation.SAFE or plan.wrecks(state, fleet, vpn)
         ),
         deferred={vpn: e for vpn, e in evacuations.items() if e not in {None, plan.Evacuation.SAFE}},
-        repair=bool(plan.orphans(state, fleet)),
+        repair=bool(plan.orphans(state, fleet) or plan.superseded(state, fleet)),
         provision=relief_new or any(isinstance(c, ModeChange) or c.after is Phase.HEALTHY for c in changes),
         look_again_at=min(ends, default=None),
     )

@@ -19,6 +19,8 @@ FORWARDED_LABEL = "acestream.forwarded"
 EXPLICIT_LABEL = "mayday.requested"
 MADE_LABEL = "mayday.made"
 """On the containers that Mayday made itself: only these are its own to remove."""
+SUCCESSOR_LABEL = "mayday.successor-of"
+"""On a container that was made anew from another's configuration: the id of that one, which goes once this one runs."""
 SIDECAR_LABEL = "mayday.sidecar"
 """On the image of Mayday itself, so that one finds another."""
 
@@ -144,6 +146,7 @@ def read_engine(
         healthy=healthy.get(container.id),
         explicit=labels.get(EXPLICIT_LABEL) == "true",
         forwarded=labels.get(FORWARDED_LABEL) == "true",
+        successor_of=labels.get(SUCCESSOR_LABEL),
         own=MADE_LABEL in labels,
     )
 

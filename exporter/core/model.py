@@ -187,6 +187,9 @@ class Engine:
     own: bool = False
     """Mayday made it; what others made is theirs."""
 
+    successor_of: str | None = None
+    """Id of the container that it was made from, and which goes once this one runs."""
+
     @property
     def planned(self) -> bool:
         """Whether it counts towards the share of its VPN."""
@@ -212,6 +215,7 @@ class Group:
     planned: int = 0
     """How many count towards the share: own engines that were not asked for."""
     orphans: int = 0
+    successors: int = 0
 
     def changed(self, engines: tuple[Engine, ...], gone: Sequence[Engine], come: Sequence[Engine]) -> Group:
         """The group of these engines, which differs from this one by those that are gone and those that have come."""
@@ -220,7 +224,8 @@ class Group:
         states.subtract(engine.counted_as for engine in gone)
         planned = sum(engine.planned for engine in come) - sum(engine.planned for engine in gone)
         orphans = sum(e.orphan is not None for e in come) - sum(e.orphan is not None for e in gone)
-        return Group(engines, +states, self.planned + planned, self.orphans + orphans)
+        successors = sum(e.successor_of is not None for e in come) - sum(e.successor_of is not None for e in gone)
+        return Group(engines, +states, self.planned + planned, self.orphans + orphans, self.successors + successors)
 
 
 @dataclass(frozen=True)
@@ -248,8 +253,15 @@ class Fleet:
 
     @cached_property
     def size(self) -> int:
-        """How many engines there are."""
-        return sum(len(group.engines) for group in self.groups.values())
+        """How many engines there are; one that is being made anew and its successor are one."""
+        return sum(len(group.engines) for group in self.groups.values()) - len(self.successors)
+
+    @cached_property
+    def successors(self) -> Mapping[str, Engine]:
+        """By the id of an engine that is being made anew, its successor."""
+        groups = [group for group in self.groups.values() if group.successors]
+        made = {e.successor_of: e for group in groups for e in group.engines if e.state not in WRECKED}
+        return {engine.id: made[engine.id] for group in groups for engine in group.engines if engine.id in made}
 
     @cached_property
     def counts(self) -> Mapping[tuple[str, str], int]:

@@ -154,7 +154,26 @@ def orphans(state: FleetState, fleet: Fleet) -> list[Engine]:
         and engine.state is not ContainerState.REMOVING
         and not (engine.orphan is Orphan.RESTART and engine.state is ContainerState.DEAD)
         and (engine.own or (engine.orphan is Orphan.RESTART and engine.state is ContainerState.RUNNING))
+        and engine.id not in fleet.successors
     ]
+
+
+def superseded(state: FleetState, fleet: Fleet) -> list[Engine]:
+    """The own orphans whose successor works: they go."""
+    return (
+        [
+            engine
+            for engine in fleet.engines
+            if engine.own
+            and engine.orphan is Orphan.RECREATE
+            and (successor := fleet.successors.get(engine.id)) is not None
+            and successor.state is ContainerState.RUNNING
+            and successor.orphan is None
+            and may_repair_on(state, engine.vpn)
+        ]
+        if fleet.successors
+        else []
+    )
 
 
 def health_manager_runs(state: FleetState) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def in_service(state: FleetState, vpn: str) -> bool:
-    """Whether the engines of a VPN are in service: its phase is healthy or stabilizing, and its verdict is not in doubt.
+    """Whether the engines of a VPN are in service: its phase is healthy or stabilizing, and it is not in doubt.
 
     A failed VPN reaches nothing, and whether an unknown or suspect one does is not known. In an outage every VPN has
     failed, so no engine is in service.

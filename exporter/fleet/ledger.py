@@ -29,12 +29,14 @@ class Change(StrEnum):
 
     CREATE = "create"
     RESTART = "restart"
+    STOP = "stop"
     REMOVE = "remove"
 
 
 _CAUSES = {
     Change.CREATE: frozenset({"create", "start"}),
     Change.RESTART: frozenset({"kill", "die", "stop", "start", "restart"}),
+    Change.STOP: frozenset({"kill", "die", "stop"}),
     Change.REMOVE: frozenset({"kill", "die", "stop"}),
 }
 """The events that a change causes. Not `destroy`: it is a fact by itself."""

@@ -108,9 +108,9 @@ class Runtime(Protocol):
     async def restart(self, container_id: str, grace_s: int) -> None:
         """Stop with `grace_s`, then start. Errors as `start`."""
 
-    async def remove(self, container_id: str) -> None:
-        """Kill if needed and remove; volumes are kept. `MissingError`: gone already. `ConflictError`: it is being
-        removed by another call."""
+    async def remove(self, container_id: str, *, volumes: bool = False) -> None:
+        """Kill if needed and remove, with `volumes` its anonymous volumes too. `MissingError`: gone already.
+        `ConflictError`: it is being removed by another call."""
 
     async def blueprint(self, container_id: str) -> EngineSpec:
         """The container's own configuration, such that `create` with it (and another `network`) makes its twin."""

@@ -170,10 +170,10 @@ class DockerRuntime:
         what = f"restart '{container_id[:12]}'"
         await self._run(Operation.RESTART, what, lambda api: api.restart(container_id, timeout=grace_s))
 
-    async def remove(self, container_id: str) -> None:
-        """Kill and remove a container, keeping its volumes."""
+    async def remove(self, container_id: str, *, volumes: bool = False) -> None:
+        """Kill and remove a container; its named volumes always stay."""
         what = f"remove '{container_id[:12]}'"
-        await self._run(Operation.REMOVE, what, lambda api: api.remove_container(container_id, v=False, force=True))
+        await self._run(Operation.REMOVE, what, lambda api: api.remove_container(container_id, v=volumes, force=True))
 
     async def blueprint(self, container_id: str) -> EngineSpec:
         """A container's own configuration."""

@@ -232,10 +232,29 @@ def create_body(spec: EngineSpec) -> dict[str, Any]:
     return body
 
 
+def _anonymous_volumes(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The volumes that the container has without its configuration naming them, as mounts that name them."""
+    host = body["HostConfig"]
+    named = {bind.split(":")[1] for bind in host.get("Binds") or [] if bind.count(":")}
+    named |= {mount.get("Target") for mount in host.get("Mounts") or [] if mount.get("Source")}
+    return [
+        {
+            "Type": "volume",
+            "Source": mount["Name"],
+            "Target": mount["Destination"],
+            "ReadOnly": not mount.get("RW", True),
+        }
+        for mount in body.get("Mounts") or []
+        if mount.get("Type") == "volume" and mount.get("Name") and mount["Destination"] not in named
+    ]
+
+
 def blueprint(body: dict[str, Any]) -> EngineSpec:
     """An inspected container's own configuration, without what cannot go with another container's network."""
     config = body["Config"]
     host = {key: value for key, value in body["HostConfig"].items() if key not in _DROPPED_HOST_KEYS}
+    if anonymous := _anonymous_volumes(body):
+        host["Mounts"] = [*(host.get("Mounts") or []), *anonymous]
     environment: dict[str, Any] = {}
     for entry in config.get("Env") or []:
         key, equals, value = entry.partition("=")

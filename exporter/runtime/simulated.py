@@ -138,7 +138,7 @@ class SimulatedRuntime:
         """Restart a container."""
         await self._call("restart", lambda: self.host.restart(self.host.find(container_id)), container_id, grace_s)
 
-    async def remove(self, container_id: str) -> None:
+    async def remove(self, container_id: str, *, volumes: bool = False) -> None:  # noqa: ARG002 - there are none
         """Remove a container."""
         await self._call("remove", lambda: self.host.remove(self.host.find(container_id)), container_id)
 

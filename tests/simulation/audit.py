@@ -120,9 +120,9 @@ class AuditedRuntime:
         self._oracle.before_restart(container_id)
         await self._change(lambda: self._runtime.restart(container_id, grace_s))
 
-    async def remove(self, container_id: str) -> None:
+    async def remove(self, container_id: str, *, volumes: bool = False) -> None:
         self._oracle.before_remove(container_id)
-        await self._change(lambda: self._runtime.remove(container_id))
+        await self._change(lambda: self._runtime.remove(container_id, volumes=volumes))
 
     async def events(self) -> SimulatedStream:
         return await self._count(self._runtime.events())

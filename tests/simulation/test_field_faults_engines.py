@@ -204,9 +204,9 @@ def test_an_engine_that_cannot_be_removed_holds_no_place_for_ever() -> None:
         box, tries = own(s.host, FIRST)[0], Counter[str]()
         remove = s.runtime.remove
 
-        async def noted(container_id: str) -> None:
+        async def noted(container_id: str, *, volumes: bool = False) -> None:
             tries[container_id] += 1
-            await remove(container_id)
+            await remove(container_id, volumes=volumes)
 
         s.runtime.remove = noted  # type: ignore[method-assign]
         s.host.stick(box)

@@ -310,29 +310,6 @@ def test_one_bad_alert_spoils_the_message(spoilt: dict[str, Any]) -> None:
     play(scenario, WEBHOOK_TOKEN=SECRET)
 
 
-def test_a_second_question_without_an_answer_is_given_up_with_the_first() -> None:
-    """Of several inspections one is refused: the others are not waited for, and none is heard of later."""
-
-    async def scenario(s: Sidecar) -> None:
-        from exporter.observer import _all
-
-        heard: list[str] = []
-
-        async def refused() -> None:
-            raise ConnectionError
-
-        async def late() -> None:
-            await asyncio.sleep(10)
-            heard.append("late")
-
-        with pytest.raises(ConnectionError):
-            await _all([refused(), late()])
-        await asyncio.sleep(20)
-        assert heard == []
-
-    play(scenario)
-
-
 @pytest.mark.parametrize("port", [True, False])
 def test_failures_of_an_engine_that_stood_still_do_not_count_once_it_runs(port: bool) -> None:  # noqa: FBT001
     """It was down for many rounds and runs again, whether or not anybody knows the port at which it could be asked."""
