@@ -153,6 +153,11 @@ class Controller:
         self.docker.read({}, self.clock.now(), (), [name])
         self.evaluate()
 
+    def vpn_told_to_stop(self, name: str) -> None:
+        """A VPN was sent a signal that ends it."""
+        self.docker.told_to_stop(name, self.clock.now())
+        self.evaluate()
+
     def take_event(self, event: ContainerEvent) -> bool:
         """Take an event about a container that is no VPN's; whether the engines have to be read again for it."""
         facts, now = self.facts, self.clock.mono()

@@ -31,6 +31,8 @@ RECONNECT_FIRST_S = 0.1
 RECONNECT_MOST_S = 5.0
 EVENT_LATE_S = 1.0
 """How much later than a reading that shows a change its event may come."""
+ENDING_SIGNALS = frozenset({"2", "3", "9", "15"})
+"""The signals that end a container, as Docker's `kill` events number them: INT, QUIT, KILL, TERM."""
 SLOW_S = 1.0
 """After so long without an answer to an inspection a list is asked for besides, seconds: it tells what has stopped."""
 RELIST_DELAY_S = 0.25
@@ -97,6 +99,8 @@ class Observer:
     def _notice(self, event: ContainerEvent) -> None:
         controller = self._controller
         if event.name in controller.policy.vpns:
+            if event.action == "kill" and event.labels.get("signal") in ENDING_SIGNALS:
+                controller.vpn_told_to_stop(event.name)  # milliseconds before it dies: a shutdown, or compose
             self._vpn_dirty[event.name] = event.at
             self._vpn_heard[event.name] = controller.clock.mono()
             self._spawn(self._read_vpn(event.name))

@@ -71,6 +71,7 @@ class Reason(StrEnum):
     DOCKER_MISSING = "docker_missing"
     DOCKER_STARTING = "docker_starting"
     DOCKER_START_TIMEOUT = "docker_start_timeout"
+    DOCKER_STOPPING = "docker_stopping"
     ALERT = "alert"
     DRILL = "drill"
     STABILIZED = "stabilized"

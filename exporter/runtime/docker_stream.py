@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mayday")
 
-EVENTS = ("start", "die", "stop", "destroy", "create", "rename", "pause", "unpause", "restart", "health_status")
+EVENTS = ("start", "kill", "die", "stop", "destroy", "create", "rename", "pause", "unpause", "restart", "health_status")
 """Asked for by name: without a filter every health probe of every container would send three. `health_status` without
 its colon makes Docker take all of these as beginnings of names; none of them begins another action."""
 EVENT_BACKLOG = 10_000

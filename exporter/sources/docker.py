@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from exporter.core.model import ContainerState
+from exporter.core.model import ContainerState, Reason, Signal, Source, Verdict
 from exporter.core.verdict import Sighting, docker_signal, observe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from exporter.core.model import Container, Moment, Signal
+    from exporter.core.model import Container, Moment
     from exporter.journal.memory import Reading, Writing
+STOPPING_S = 15.0
+"""How long a VPN that was told to stop and still runs is suspect, seconds: Docker's default grace of 10, and some."""
 
 
 class DockerSource:
@@ -25,6 +27,7 @@ class DockerSource:
         self._containers: dict[str, Container | None] = {}
         self._sightings = dict.fromkeys(vpns, Sighting())
         self._said: dict[str, Signal] = {}
+        self._stopping: dict[str, Signal] = {}
         self._unreadable: set[str] = set()
         """VPNs whose inspection failed: of them only that they do not run is known, from a list."""
 
@@ -40,8 +43,15 @@ class DockerSource:
             self._containers[name] = container
             self._sightings[name] = observe(self._sightings[name], container, now)
 
+    def told_to_stop(self, vpn: str, now: Moment) -> None:
+        """An event tells that a VPN was sent a signal that ends it: before it dies nothing else must count on it."""
+        detail = "the container was told to stop"
+        self._stopping[vpn] = Signal(
+            vpn, Source.DOCKER, Verdict.SUSPECT, Reason.DOCKER_STOPPING, detail, now, now.mono + STOPPING_S
+        )
+
     def signals(self, now: Moment) -> list[Signal]:
-        """One signal at most for each VPN that was read."""
+        """What the newest reading says of each VPN, and which are about to stop."""
         said = {}
         for name, container in self._containers.items():
             running = container is not None and container.state is ContainerState.RUNNING
@@ -55,7 +65,8 @@ class DockerSource:
                 signal = replace(signal, since=known.since)
             said[name] = signal
         self._said = said
-        return list(said.values())
+        self._stopping = {vpn: s for vpn, s in self._stopping.items() if (s.expires or 0.0) > now.mono}
+        return [*said.values(), *self._stopping.values()]
 
     def next_change(self, now: Moment) -> float | None:
         """When a VPN that is starting has had its time."""
@@ -64,6 +75,7 @@ class DockerSource:
             for sighting in self._sightings.values()
             if sighting.starting_since is not None
         ]
+        ends += [signal.expires for signal in self._stopping.values() if signal.expires is not None]
         return min((end for end in ends if end > now.mono), default=None)
 
     def remember(self, _times: Writing) -> Any:
