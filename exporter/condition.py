@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from exporter.settings.settings import Control
 
 if TYPE_CHECKING:
-    from exporter.core.model import Moment
+    from collections.abc import Iterable
+
+    from exporter.core.model import Container, Moment
 
 log = logging.getLogger("mayday")
 
@@ -67,6 +69,15 @@ class Condition:
         self._problems.pop(part, None)
         if problem is not None:
             self._problems[part] = problem
+
+    def strayed(self, containers: Iterable[Container]) -> None:
+        """Note the containers with the managed label that have lost the network of a VPN that is not known."""
+        names = sorted(container.name for container in containers)
+        problem = None
+        if names:
+            shown = ", ".join(f"'{name}'" for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+            problem = f"{shown}: the container whose network they shared is gone, and was no known VPN; recreate them"
+        self.trouble("strays", problem)
 
     def docker_read(self, asked_at: float, now: Moment) -> None:
         """Everything was read, by questions asked at `asked_at` (monotonic seconds) and later."""

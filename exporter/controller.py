@@ -65,7 +65,7 @@ class Controller:
         self.sources: tuple[SignalSource, ...] = (self.docker, self.alerts, self.operator)
         self._declarations = Declarations(self)
         self.state = initial_state(policy, clock.now())
-        self._keeper = Keeper(memories, self.sources, policy, clock)
+        self._keeper = Keeper(memories, (*self.sources, self.facts), policy, clock)
         self._judgements: Mapping[str, Judgement] = dict.fromkeys(policy.vpns, Judgement())
         self._deferred: Mapping[str, plan.Evacuation] = {}
         self._emergency_s = 0.0
@@ -138,6 +138,7 @@ class Controller:
         changed = {name for name, shape in self.facts.vpn_shapes().items() if shape != before[name]}
         self.docker.read(self.fleet.vpns, now, [name for name, _, _ in inspected], unreadable)
         self._condition.docker_read(asked_at, now)
+        self._condition.strayed(self.facts.strays)
         self.evaluate()
         return changed
 

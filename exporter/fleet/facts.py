@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.core.dependents import ManagedLabel, Namespace, read_engine, vpn_of
 from exporter.core.model import Container, ContainerState, Engine, Fleet
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 class Facts:
     """What was read, by container id. Changed by readings and by the results of our own calls, by nothing else."""
 
+    key = "vpn_ids"
+
     def __init__(self, vpns: Iterable[str], label: ManagedLabel) -> None:
         self.vpns = tuple(vpns)
         self.label = label
         self.names: frozenset[str] = frozenset()
         """Names of all containers on the host, at the last full reading."""
+        self.ids: frozenset[str] = frozenset()
+        """Ids of all containers on the host, at the last full reading."""
         self.engine_health: dict[str, bool] = {}
         """What engines' own APIs last said, by container id."""
         self._containers: dict[str, Container] = {}
@@ -109,6 +113,28 @@ class Facts:
         vpns = [container for name in self.vpns for container in self._named(name)]
         self._namespaces.vpns_read(vpns, now.mono)
 
+    @property
+    def strays(self) -> list[Container]:
+        """Containers with the managed label whose network namespace is gone, and of no VPN that is known."""
+        vpns = self.fleet().vpns
+        return [
+            container
+            for container in self._containers.values()
+            if container.network is not None
+            and container.network not in self.ids | self.names
+            and self.label.marks(container)
+            and vpn_of(container, vpns, self._known_ids) is None
+        ]
+
+    def remember(self, _times: object) -> dict[str, str]:
+        """The ids of VPN containers, past ones included: engines may still be attached to them after a restart."""
+        return dict(self._known_ids)
+
+    def restore(self, saved: Any, _times: object) -> None:
+        """Know the VPN containers of an earlier run."""
+        self._known_ids = {str(key): name for key, name in dict(saved).items() if name in self._vpn_as_of}
+        self._fleet = None
+
     def container(self, container_id: str) -> Container | None:
         """One container as last read."""
         return self._containers.get(container_id)
@@ -130,6 +156,7 @@ class Facts:
         """Take a full listing."""
         listing = list(listing)
         self.names = frozenset(container.name for container in listing)
+        self.ids = frozenset(container.id for container in listing)
         relevant = [c for c in listing if c.name in self._vpn_as_of or self.label.marks(c)]
         seen = {container.id for container in relevant}
         for container in relevant:

@@ -273,7 +273,7 @@ def test_a_drill_ends_when_its_vpn_is_needed() -> None:
 
 @pytest.mark.parametrize(("up_s", "down_s"), [(4, 4), (130, 4)])
 def test_a_vpn_that_flaps_for_an_hour(up_s: int, down_s: int) -> None:
-    """Failures shorter than the evacuation delay cost no engine, and many of them are not as many emergencies."""
+    """Failures shorter than the evacuation delay cost no engine, longer ones no more than the first did."""
 
     async def scenario(s: Sidecar) -> None:
         deeds, end = Deeds(s), s.clock.mono() + 3600
@@ -282,8 +282,6 @@ def test_a_vpn_that_flaps_for_an_hour(up_s: int, down_s: int) -> None:
             await asyncio.sleep(down_s)
             s.host.unpause(SECOND)
             await asyncio.sleep(up_s)
-        entries = s.metric("mayday_emergency_mode_entries_total", vpn=SECOND, reason="docker_paused") or 0
-        assert entries <= 30
         assert len(deeds.removed) <= 10
         await asyncio.sleep(3600)
         assert calm(s)
