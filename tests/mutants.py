@@ -24,6 +24,7 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "unit tests and scenarios": (
         *PYTEST,
         "tests/unit/test_core.py",
+        "tests/unit/test_safe_removal.py",
         "tests/unit/test_facts_and_wire.py",
         "tests/simulation/test_emergency_mode.py",
         "tests/simulation/test_interleavings.py",
@@ -81,8 +82,8 @@ MUTANTS = (
     ),
     Mutant(
         "2: engines that come back are swept",
-        "in sorted(self.ledger.vpns_to_undo_on.union(decision.evacuate)):",
-        "in sorted(decision.evacuate if any(isinstance(c, ModeChange) for c in decision.changes) else ()):",
+        "in sorted(self.ledger.vpns_to_undo_on.union(decision.cleanup)):",
+        "in sorted(decision.cleanup if any(isinstance(c, ModeChange) for c in decision.changes) else ()):",
     ),
     Mutant(
         "3: only a failed VPN is evacuated",
@@ -91,8 +92,8 @@ MUTANTS = (
     ),
     Mutant(
         "3: a removal asks again whether it is wanted",
-        "lambda: plan.must_evacuate(controller.state, vpn))",
-        "lambda: True)",
+        "RemoveReason.VPN_FAILED, lambda: self._may_evacuate(vpn))",
+        "RemoveReason.VPN_FAILED, lambda: True)",
     ),
     Mutant(
         "4: an outage removes nothing",
@@ -110,9 +111,9 @@ MUTANTS = (
         "if not self.docker_up:",
     ),
     Mutant(
-        "5: questions that are given up are not heard later",
-        "        for task in tasks:\n            task.cancel()\n",
-        "        pass\n",
+        "5: an inspection that fails is one container's trouble",
+        "self._clock.mono() + pause_s)\n            return None\n",
+        "self._clock.mono() + pause_s)\n            raise\n",
     ),
     Mutant(
         "5: nobody is replaced on old facts",
@@ -220,6 +221,77 @@ MUTANTS = (
         'status = "firing"',
     ),
     Mutant("10: own alerts are no signals", "if name.startswith(OWN_PREFIX) or", "if"),
+    # Safe removal: two steps.
+    Mutant(
+        "safe: a removal needs a carrier",
+        "if policy.min_replicas and not carriers(state, fleet):",
+        "if False:",
+    ),
+    Mutant(
+        "safe: without MIN_REPLICAS it needs none",
+        "if policy.min_replicas and not carriers(state, fleet):",
+        "if not carriers(state, fleet):",
+    ),
+    Mutant(
+        "safe: a VPN in doubt is no carrier",
+        "if vpn not in state.doubtful and fleet.groups[vpn].states.get(EngineState.WORKING)",
+        "if fleet.groups[vpn].states.get(EngineState.WORKING)",
+    ),
+    Mutant(
+        "safe: a VPN without an engine that works is no carrier",
+        "if vpn not in state.doubtful and fleet.groups[vpn].states.get(EngineState.WORKING)",
+        "if vpn not in state.doubtful",
+    ),
+    Mutant(
+        "safe: a stabilizing VPN is no carrier",
+        "        for vpn in state.having(Phase.HEALTHY)\n        if vpn not in state.doubtful",
+        "        for vpn in state.carrying\n        if vpn not in state.doubtful",
+    ),
+    Mutant(
+        "safe: the failure has to last EVACUATION_DELAY_S",
+        "return Evacuation.SAFE if mono >= evacuation_due(state, policy, vpn) else Evacuation.DELAY",
+        "return Evacuation.SAFE",
+    ),
+    Mutant(
+        "safe: the end of the delay is not slept through",
+        "for vpn, e in evacuations.items() if e is plan.Evacuation.DELAY]",
+        "for vpn, e in evacuations.items() if False]",
+    ),
+    Mutant(
+        "own: engines of others are no ghosts",
+        "return tuple(engine for engine in fleet.on(vpn) if engine.own)",
+        "return fleet.on(vpn)",
+    ),
+    Mutant(
+        "own: engines of others count towards no share",
+        "return self.own and not self.explicit and self.state not in WRECKED",
+        "return not self.explicit and self.state not in WRECKED",
+    ),
+    Mutant(
+        "own: what Docker gives up holds no place",
+        "return self.own and not self.explicit and self.state not in WRECKED",
+        "return self.own and not self.explicit",
+    ),
+    Mutant(
+        "own: engines of others are left where it is wanted",
+        "    if policy.others is not Response.PARK:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "own: an engine is Mayday's by its label alone",
+        "own=MADE_LABEL in labels,",
+        "own=True,",
+    ),
+    Mutant(
+        "drill: it ends when its VPN is needed",
+        "            signals = self._declarations.end_needed(self.signals(now), now)\n",
+        "            signals = self.signals(now)\n",
+    ),
+    Mutant(
+        "drill: it is refused where its VPN is needed",
+        "        if drills_to_end(controller.policy.vpns, [*controller.signals(now), drill], now):\n",
+        "        if False:\n",
+    ),
     # What is done: the table of section 4.
     Mutant(
         "emergency: the health manager is paused",
@@ -238,9 +310,14 @@ MUTANTS = (
     ),
     Mutant("emergency: reduced never means none", "if not working.intersection(healthy):", "if False:"),
     Mutant(
+        "emergency: relief is one engine at least",
+        "max(shares(policy)[relief], targets.get(relief, 0), 1)",
+        "max(shares(policy)[relief], targets.get(relief, 0))",
+    ),
+    Mutant(
         "emergency: relief counts what is repaired anyway",
-        "not e.explicit and (e.orphan is not None or e.counted_as is EngineState.WORKING)",
-        "not e.explicit and e.counted_as is EngineState.WORKING",
+        "e.planned and (e.orphan is not None or e.counted_as is EngineState.WORKING)",
+        "e.planned and e.counted_as is EngineState.WORKING",
     ),
     Mutant(
         "outage: a request is refused, and told why",
@@ -253,14 +330,19 @@ MUTANTS = (
         "return state.mode is not Mode.OUTAGE",
     ),
     Mutant(
+        "explicit: not on a VPN in doubt",
+        "if may_create_on(state, vpn) and vpn not in state.doubtful\n    ]",
+        "if may_create_on(state, vpn)\n    ]",
+    ),
+    Mutant(
         "explicit: the least loaded VPN",
         "return min(with_port, key=lambda vpn: carried[vpn])",
         "return max(with_port, key=lambda vpn: carried[vpn])",
     ),
     Mutant(
         "explicit: on top of the share",
-        "planned = sum(not engine.explicit for engine in come) - sum(not engine.explicit for engine in gone)",
-        "planned = len(come) - len(gone)",
+        "return self.own and not self.explicit and self.state not in WRECKED",
+        "return self.own and self.state not in WRECKED",
     ),
     Mutant(
         "share: the remainder to the first",
@@ -297,6 +379,26 @@ MUTANTS = (
         "verdict: a frozen health says nothing",
         "    if sighting.frozen:\n",
         "    if False:\n",
+    ),
+    Mutant(
+        "verdict: suspect outweighs healthy",
+        "for wanted in (Verdict.UNHEALTHY, Verdict.SUSPECT):",
+        "for wanted in (Verdict.UNHEALTHY,):",
+    ),
+    Mutant(
+        "verdict: starting with an unchanged start is no failure",
+        "return None not in {container.started_at, known_start} and container.started_at != known_start",
+        "return True",
+    ),
+    Mutant(
+        "verdict: starting anew is a failure",
+        "    if started_anew(sighting, container):\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "doubt: unknown is in doubt as suspect is",
+        "DOUBTS = frozenset({Verdict.UNKNOWN, Verdict.SUSPECT})",
+        "DOUBTS = frozenset({Verdict.SUSPECT})",
     ),
     Mutant(
         "alerts: an end outweighs late copies",

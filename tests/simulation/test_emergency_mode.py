@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 
 from exporter.core.model import Mode, Phase
+from exporter.core.plan import Evacuation
 from exporter.errors import RefusedError
 from tests.support.sidecar import Sidecar, play
+from tests.support.simulated import OWN_LABELS
 from tests.support.virtual_time import VirtualClock, run_virtual
+
+OTHERS_LABELS = {"orchestrator.managed": "acestream"}
+"""What an engine that Mayday did not make carries, besides the labels of its place."""
 
 
 class TestEmergencyModeState:
@@ -128,7 +133,7 @@ class TestEmergencyModeIntegration:
 
         async def scenario(s: Sidecar) -> None:
             s.host.kill("gluetun_2")
-            await asyncio.sleep(5)
+            await asyncio.sleep(10)
             s.host.kill("gluetun")
             await asyncio.sleep(60)
             assert s.app.controller.state.mode is Mode.OUTAGE
@@ -157,28 +162,111 @@ class TestEmergencyModeIntegration:
         play(scenario)
 
     def test_a_vpn_that_is_down_at_the_start_is_an_emergency(self) -> None:
-        """Unknown goes to failed at the first look."""
+        """Unknown goes to failed at the first look; its own engine goes once another VPN carries, the others' stays."""
 
         async def main(clock: VirtualClock) -> None:
             s = Sidecar(clock)
-            s.host.add_engine("gluetun_2", 19500, "old", {"orchestrator.managed": "acestream"})
+            s.host.add_engine("gluetun_2", 19500, "old", OWN_LABELS)
+            theirs = s.host.add_engine("gluetun_2", 19501, "theirs", OTHERS_LABELS)
             s.host.kill("gluetun_2")
             async with s.app:
-                await asyncio.sleep(5)
+                await asyncio.sleep(4)
                 assert s.info["failed_vpn"] == "gluetun_2"
-                assert s.counts()[1] == 0
+                assert s.counts() == [5, 2], "it was removed before the failure had lasted EVACUATION_DELAY_S"
+                await asyncio.sleep(11)
+                assert s.counts() == [5, 1]
+                assert theirs.id in s.host.boxes
 
         run_virtual(main)
 
     def test_engines_that_come_back_are_swept_again(self) -> None:
-        """While the emergency lasts nothing stays on the failed VPN."""
+        """While the emergency lasts no own engine stays on the failed VPN; what others made is not removed."""
 
         async def scenario(s: Sidecar) -> None:
             s.host.set_truth("gluetun_2", good=False)
             await asyncio.sleep(30)
-            s.host.add_engine("gluetun_2", 19777, "by-hand", {"orchestrator.managed": "acestream"})
+            s.host.add_engine("gluetun_2", 19777, "back", OWN_LABELS)
+            theirs = s.host.add_engine("gluetun_2", 19778, "by-hand", OTHERS_LABELS)
             await asyncio.sleep(5)
+            assert s.counts() == [5, 1]
+            assert theirs.id in s.host.boxes
+
+        play(scenario)
+
+    @pytest.mark.parametrize("lasts_s", [4.0, 6.0])
+    def test_a_failure_shorter_than_the_delay_costs_no_engine(self, lasts_s: float) -> None:
+        """EVACUATION_DELAY_S: before it has passed the engines are only out of service; after it they go."""
+
+        async def scenario(s: Sidecar) -> None:
+            before = set(s.host.boxes)
+            s.host.pause("gluetun_2")
+            await asyncio.sleep(lasts_s)
+            assert s.app.controller.is_emergency_mode()
+            s.host.unpause("gluetun_2")
+            await asyncio.sleep(200)
+            assert s.counts() == [5, 5]
+            assert (before <= s.host.boxes.keys()) == (lasts_s < 5)
+
+        play(scenario)
+
+    def test_without_a_delay_the_engines_go_at_once(self) -> None:
+        """EVACUATION_DELAY_S=0 is allowed."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.host.pause("gluetun_2")
+            await asyncio.sleep(2)
             assert s.counts() == [5, 0]
+
+        play(scenario, EVACUATION_DELAY_S="0")
+
+    @pytest.mark.parametrize("first", ["gluetun", "gluetun_2"])
+    def test_one_false_alarm_about_both_costs_no_engine(self, first: str) -> None:
+        """Both VPNs fail and one comes back alone: until it has stabilized nothing carries, so all engines stay."""
+
+        async def scenario(s: Sidecar) -> None:
+            before = set(s.host.boxes)
+            last = "gluetun_2" if first == "gluetun" else "gluetun"
+            s.host.pause(last)
+            s.host.pause(first)
+            await asyncio.sleep(60)
+            s.host.unpause(first)
+            await asyncio.sleep(100)
+            assert s.app.controller.snapshot.deferred == {last: Evacuation.NO_CARRIER}
+            assert s.counts() == [5, 5]
+            s.host.unpause(last)
+            await asyncio.sleep(300)
+            assert s.app.controller.snapshot.deferred == {}
+            assert s.host.boxes.keys() == before
+
+        play(scenario)
+
+    def test_where_nobody_wants_an_engine_no_carrier_is_needed(self) -> None:
+        """MIN_REPLICAS is 0: the only engines there are were asked for, and go with their VPN after the delay."""
+
+        async def scenario(s: Sidecar) -> None:
+            await s.app.provisioning.provision_one("gluetun_2", {})
+            s.host.pause("gluetun_2")
+            await asyncio.sleep(4)
+            assert s.counts()[1] == 1
+            await asyncio.sleep(10)
+            assert s.counts()[1] == 0
+
+        play(scenario, MIN_REPLICAS="0", MAX_REPLICAS="4")
+
+    def test_a_drill_ends_when_its_vpn_is_needed(self) -> None:
+        """The other VPN fails while one is drilled: the drill ends at once, and the drilled VPN carries again."""
+
+        async def scenario(s: Sidecar) -> None:
+            s.app.controller.start_drill("gluetun_2", 3600.0, "practice")
+            await asyncio.sleep(2)
+            s.host.pause("gluetun")
+            await asyncio.sleep(1)
+            assert (s.phase("gluetun"), s.phase("gluetun_2")) == (Phase.FAILED, Phase.STABILIZING)
+            with pytest.raises(RefusedError):
+                s.app.controller.start_drill("gluetun_2", 3600.0, "again")
+            await asyncio.sleep(200)
+            assert s.phase("gluetun_2") is Phase.HEALTHY
+            assert s.counts() == [0, 5]
 
         play(scenario)
 
@@ -249,14 +337,16 @@ class TestEmergencyModeIntegration:
 
         async def main(clock: VirtualClock) -> None:
             s = Sidecar(clock, CONTROL=control)
+            s.host.add_engine("gluetun", 19000, "carries", OWN_LABELS)
             for index in range(3):
-                s.host.add_engine("gluetun_2", 19500 + index, f"old-{index}", {"orchestrator.managed": "acestream"})
+                s.host.add_engine("gluetun_2", 19500 + index, f"old-{index}", OWN_LABELS)
+            s.host.add_engine("gluetun_2", 19503, "theirs", OTHERS_LABELS)
             async with s.app:
                 await asyncio.sleep(10)
                 s.host.set_truth("gluetun_2", good=False)
                 await asyncio.sleep(300)
                 assert s.app.controller.is_emergency_mode()
-                assert s.counts() == [0, 3]
+                assert s.counts() == [1, 4]
                 labels = {"vpn": "gluetun_2", "reason": "vpn_failed", "result": "dry_run"}
                 told = s.metric("mayday_engines_removed_total", **labels)
                 assert told == (3 if control == "dry-run" else None)
@@ -298,7 +388,7 @@ class TestEmergencyModeProvisioning:
             s.settings = replace(s.settings, autoscale_interval_s=3600.0)
             s.app = s.new_app()
             for index in range(5):
-                s.host.add_engine("gluetun_2", 19500 + index, f"old-{index}", {"orchestrator.managed": "acestream"})
+                s.host.add_engine("gluetun_2", 19500 + index, f"old-{index}", OWN_LABELS)
             s.host.kill("gluetun_2")
             async with s.app:
                 await asyncio.sleep(60)
@@ -390,7 +480,7 @@ class TestEmergencyModeProvisioning:
         async def scenario(s: Sidecar) -> None:
             s.runtime.faults.refused = 1.0
             s.host.kill("gluetun_2")
-            await asyncio.sleep(3)
+            await asyncio.sleep(8)
             assert s.counts() == [5, 5]
             s.runtime.faults.refused = 0.0
             await asyncio.sleep(6)

@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from exporter.core.dependents import MADE_LABEL
 from exporter.core.model import ContainerState, Mode, Phase
 from exporter.core.spec import EngineSpec
+from exporter.errors import RuntimeFailure
 from exporter.fleet.ledger import Stage
+from exporter.inspections import Inspections
 from exporter.runtime.simulated import Faults
 from tests.simulation.network import SECRET, Door
 from tests.support.alerts import message, wire_alert
 from tests.support.sidecar import Sidecar, play
+from tests.support.simulated import OWN_LABELS
 from tests.support.virtual_time import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
+    from exporter.core.model import Container
     from exporter.runtime.simulated_host import Box
-
-LABELS = {"orchestrator.managed": "acestream"}
 
 
 def engines(s: Sidecar, vpn: str = "gluetun") -> list[Box]:
@@ -72,15 +75,19 @@ def test_an_engine_that_answers_is_no_orphan_whatever_the_clock_says(tmp_path: A
     run_virtual(main)
 
 
-def test_a_name_that_somebody_took_is_read_before_another_is_tried() -> None:
-    """Somebody makes the very engine that Mayday is about to make: it counts, and the limit holds."""
+@pytest.mark.parametrize("own", [True, False])
+def test_a_name_that_somebody_took_is_read_before_another_is_tried(own: bool) -> None:  # noqa: FBT001
+    """The very engine that Mayday is about to make is made meanwhile, by another Mayday or by others: it counts, at
+    least towards the limit, and the limit holds."""
 
     async def main(clock: VirtualClock) -> None:
         s = Sidecar(clock, MIN_REPLICAS="2", MAX_REPLICAS="2")
         s.runtime.faults.slow = 10.0
         async with s.app:
             await s.until(s.app.controller.ledger.names)
-            labels = {**LABELS, "acestream.vpn_container": "gluetun", "acestream.http_port": "19400"}
+            labels = {**OWN_LABELS, "acestream.vpn_container": "gluetun", "acestream.http_port": "19400"}
+            if not own:
+                del labels[MADE_LABEL]
             box = s.host.create(EngineSpec("acestream-1", "other", s.host.find("gluetun").id, labels))
             s.host.start(box)
             await asyncio.sleep(120)
@@ -144,7 +151,7 @@ def test_relief_counts_what_is_repaired_anyway() -> None:
 
     async def main(clock: VirtualClock) -> None:
         s = Sidecar(clock, MIN_REPLICAS="4")
-        labels = {**LABELS, "acestream.vpn_container": "gluetun", "acestream.http_port": "19400"}
+        labels = {**OWN_LABELS, "acestream.vpn_container": "gluetun", "acestream.http_port": "19400"}
         s.host.create(EngineSpec("waiting", "other", s.host.find("gluetun").id, labels))
         s.host.kill("gluetun_2")
         async with s.app:
@@ -224,7 +231,7 @@ def test_engines_broken_before_the_start_are_replaced() -> None:
         s = Sidecar(clock, MIN_REPLICAS="4")
         for vpn, first in (("gluetun", 19000), ("gluetun_2", 19500)):
             for number in range(2):
-                s.host.add_engine(vpn, first + number, f"old-{first + number}", LABELS).broken = True
+                s.host.add_engine(vpn, first + number, f"old-{first + number}", OWN_LABELS).broken = True
         async with s.app:
             await asyncio.sleep(600)
             assert s.counts() == [2, 2]
@@ -308,6 +315,26 @@ def test_one_bad_alert_spoils_the_message(spoilt: dict[str, Any]) -> None:
         assert not s.app.controller.alerts.book
 
     play(scenario, WEBHOOK_TOKEN=SECRET)
+
+
+def test_an_inspection_that_fails_is_that_containers_trouble_alone() -> None:
+    """Of several inspections one is refused: the others are heard all the same."""
+
+    async def scenario(s: Sidecar) -> None:
+        inspect = s.runtime.inspect
+
+        async def inspect_but_one(ref: str) -> Container | None:
+            if ref == "gluetun_2":
+                raise RuntimeFailure("no such luck")
+            return await inspect(ref)
+
+        s.runtime.inspect = inspect_but_one  # type: ignore[method-assign]
+        inspections = Inspections(s.runtime, s.clock)
+        heard = await inspections.ask(["gluetun_2", "gluetun"])
+        assert [inspection.ref for inspection in heard] == ["gluetun"]
+        assert (inspections.failing("gluetun_2"), inspections.failing("gluetun")) == (True, False)
+
+    play(scenario)
 
 
 @pytest.mark.parametrize("port", [True, False])

@@ -69,7 +69,8 @@ def test_failover_goes_on(tmp_path: Path, make: Callable[[Path], object], up: in
 
 
 def test_what_docker_shows_wins_over_what_was_remembered(tmp_path: Path) -> None:
-    """Mayday remembers one VPN as failed; while it was away that one recovered and the other failed."""
+    """Mayday remembers one VPN as failed; while it was away that one recovered and the other failed. The engines of the
+    other are kept until the recovered one has stabilized, and carries."""
 
     async def main(clock: VirtualClock) -> None:
         s = Sidecar(clock, STATE_DIR=str(tmp_path))
@@ -84,7 +85,9 @@ def test_what_docker_shows_wins_over_what_was_remembered(tmp_path: Path) -> None
             await asyncio.sleep(10)
             assert (s.phase("gluetun"), s.phase("gluetun_2")) == (Phase.FAILED, Phase.STABILIZING)
             assert s.info["failed_vpn"] == "gluetun"
-            assert s.counts() == [0, 0]
+            assert s.counts() == [5, 0]
+            await asyncio.sleep(130)
+            assert s.counts() == [0, 5]
 
     run_virtual(main)
 

@@ -14,9 +14,6 @@ from exporter.core.model import (
     Container,
     ContainerHealth,
     ContainerState,
-    Engine,
-    Fleet,
-    Mode,
     Orphan,
     Phase,
     Policy,
@@ -25,14 +22,13 @@ from exporter.core.model import (
     Source,
     Verdict,
 )
-from exporter.core.phases import FleetState, VpnState, step
-from exporter.core.verdict import Judgement, Sighting, combine, docker_signal, observe
-from tests.support.moments import START, moment
+from exporter.core.verdict import Sighting, combine, docker_signal, observe
+from tests.support.moments import moment
+from tests.support.values import NOW, fleet_of, signal, state_of, with_engines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NOW = moment(0)
 LABEL = ManagedLabel("orchestrator.managed", "acestream")
 
 
@@ -111,13 +107,8 @@ def test_a_health_freezes_when_its_newest_probe_stays_the_same() -> None:
     assert observe(frozen, replace(container, probed_at=None), moment(33)).frozen, "a list call tells nothing of probes"
 
 
-def signal(source: Source, verdict: Verdict, **changes: Any) -> Signal:
-    reason = Reason.DOCKER_HEALTHY if verdict is Verdict.HEALTHY else Reason.ALERT
-    return replace(Signal("gluetun", source, verdict, reason, "", NOW), **changes)
-
-
 D, A, O = Source.DOCKER, Source.ALERTMANAGER, Source.OPERATOR  # noqa: E741 - short in a table
-H, U = Verdict.HEALTHY, Verdict.UNHEALTHY
+H, U, S = Verdict.HEALTHY, Verdict.UNHEALTHY, Verdict.SUSPECT
 
 
 @pytest.mark.parametrize(
@@ -131,10 +122,14 @@ H, U = Verdict.HEALTHY, Verdict.UNHEALTHY
         pytest.param([signal(A, U)], Verdict.UNHEALTHY, id="an alert alone"),
         pytest.param([signal(A, H)], Verdict.UNKNOWN, id="only Docker can say healthy"),
         pytest.param([signal(D, H), signal(A, U, expires=1000.0)], Verdict.HEALTHY, id="an alert that has expired"),
+        pytest.param([signal(D, H), signal(A, S)], Verdict.SUSPECT, id="suspicion outweighs healthy"),
+        pytest.param([signal(A, S)], Verdict.SUSPECT, id="suspicion alone"),
+        pytest.param([signal(D, S), signal(A, U)], Verdict.UNHEALTHY, id="unhealthy outweighs suspicion"),
+        pytest.param([signal(D, H), signal(A, S, expires=1000.0)], Verdict.HEALTHY, id="a suspicion that has expired"),
     ],
 )
 def test_the_rule_that_combines_signals(signals: list[Signal], expected: Verdict) -> None:
-    """Unhealthy if any says so; healthy if Docker says so and none objects; otherwise unknown."""
+    """Unhealthy if any says so; else suspect if any says so; else healthy if Docker says so; otherwise unknown."""
     assert combine(signals, NOW).verdict is expected
     assert combine(reversed(signals), NOW) == combine(signals, NOW), "order does not matter"
 
@@ -250,19 +245,6 @@ def test_what_is_no_engine() -> None:
 # --- plan -------------------------------------------------------------------------------------------------------------
 
 
-def fleet_of(**numbers: int) -> Fleet:
-    engines = [
-        Engine(f"{name}-{index}", f"{name}-{index}", name, ContainerState.RUNNING, 19000 + index)
-        for name, count in numbers.items()
-        for index in range(count)
-    ]
-    return Fleet.of(dict.fromkeys(numbers, None), engines)
-
-
-def state_of(policy: Policy, *phases: Phase) -> FleetState:
-    return FleetState({name: VpnState(phase, NOW) for name, phase in zip(policy.vpns, phases, strict=True)})
-
-
 @pytest.mark.parametrize(
     ("total", "count", "expected"), [(10, 2, [5, 5]), (11, 2, [6, 5]), (11, 3, [4, 4, 3]), (0, 2, [0, 0])]
 )
@@ -293,9 +275,7 @@ def test_engines_that_were_asked_for_come_on_top_of_the_share(policy: Policy) ->
     state = state_of(policy, Phase.HEALTHY, Phase.HEALTHY)
     fleet = fleet_of(gluetun=5, gluetun_2=5)
     engines = fleet.on("gluetun")
-    asked = tuple(replace(engine, explicit=True) for engine in engines[:2])
-    group = fleet.groups["gluetun"].changed((*asked, *engines[2:]), engines[:2], asked)
-    mixed = Fleet(fleet.vpns, {**fleet.groups, "gluetun": group})
+    mixed = with_engines(fleet, "gluetun", *(replace(engine, explicit=True) for engine in engines[:2]), *engines[2:])
     assert [(fill.vpn, fill.count) for fill in plan.fills(state, mixed, policy, {})] == [("gluetun", 2)]
     assert plan.fills(state, mixed, replace(policy, max_replicas=10), {}) == []
 
@@ -315,28 +295,19 @@ def test_the_limit_and_the_ports_bound_a_fill(policy: Policy) -> None:
     assert plan.fills(state, fleet_of(gluetun=1, gluetun_2=9), tight, {}) == []
 
 
-def all_ghosts(state: FleetState, fleet: Fleet) -> list[Engine]:
-    found = [ghost for vpn in fleet.groups for ghost in plan.ghosts(state, fleet, vpn)]
-    assert plan.haunted(state, fleet) == list(dict.fromkeys(ghost.vpn for ghost in found))
-    return found
-
-
-def test_ghosts_exist_in_an_emergency_only(policy: Policy) -> None:
-    """Every engine of the failed VPN, none of the other, and none at all in an outage."""
-    fleet = fleet_of(gluetun=2, gluetun_2=3)
-    emergency = state_of(policy, Phase.HEALTHY, Phase.FAILED)
-    assert {engine.vpn for engine in all_ghosts(emergency, fleet)} == {"gluetun_2"}
-    assert len(all_ghosts(emergency, fleet)) == 3
-    assert all_ghosts(state_of(policy, Phase.FAILED, Phase.FAILED), fleet) == []
-    assert all_ghosts(state_of(policy, Phase.UNKNOWN, Phase.FAILED), fleet) == []
-
-
-def test_single_mode_knows_no_emergency() -> None:
-    """With one VPN a failure is an outage: nothing is removed, and it stabilizes after recovery."""
-    policy = Policy(("v",), redundant=False, ports={"v": range(1, 9)})
-    state = FleetState({"v": VpnState(Phase.HEALTHY, NOW)}, redundant=False)
-    state, _ = step(state, {"v": Judgement(U, signal(D, U))}, policy, NOW)
-    assert (state.mode, all_ghosts(state, fleet_of(v=2))) == (Mode.OUTAGE, [])
-    state, _ = step(state, {"v": Judgement(H, signal(D, H))}, policy, NOW)
-    assert state.vpns["v"].phase is Phase.STABILIZING
-    assert NOW.wall == START
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"own": False}, id="owned by others"),
+        pytest.param({"state": ContainerState.DEAD}, id="dead"),
+        pytest.param({"state": ContainerState.REMOVING}, id="being removed"),
+    ],
+)
+def test_what_holds_no_place_of_the_share(policy: Policy, changes: dict[str, Any]) -> None:
+    """Only own engines count, and none that can never run again; towards MAX_REPLICAS everything counts."""
+    state = state_of(policy, Phase.HEALTHY, Phase.HEALTHY)
+    fleet = fleet_of(gluetun=5, gluetun_2=5)
+    engines = fleet.on("gluetun")
+    mixed = with_engines(fleet, "gluetun", *(replace(engine, **changes) for engine in engines[:2]), *engines[2:])
+    assert [(fill.vpn, fill.count) for fill in plan.fills(state, mixed, policy, {})] == [("gluetun", 2)]
+    assert plan.fills(state, mixed, replace(policy, max_replicas=10), {}) == []

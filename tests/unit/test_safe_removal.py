@@ -1,0 +1,192 @@
+"""The rules of safe removal: out of service at once, removed only when that is safe, needed, and Mayday's to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+
+from exporter.core import decision, plan
+from exporter.core.model import (
+    ContainerState,
+    Fleet,
+    Mode,
+    Orphan,
+    Phase,
+    Policy,
+    Reason,
+    Response,
+    Source,
+    Verdict,
+)
+from exporter.core.phases import Emergency, FleetState, VpnState, step
+from exporter.core.verdict import Judgement
+from tests.support.moments import START, moment
+from tests.support.values import NOW, fleet_of, signal, state_of, with_engines
+
+D, A, O = Source.DOCKER, Source.ALERTMANAGER, Source.OPERATOR  # noqa: E741 - short in a table
+H, U, S = Verdict.HEALTHY, Verdict.UNHEALTHY, Verdict.SUSPECT
+SAFE, DELAY, NO_CARRIER = plan.Evacuation.SAFE, plan.Evacuation.DELAY, plan.Evacuation.NO_CARRIER
+LATER = NOW.mono + 5.0
+"""When a failure that began now has lasted EVACUATION_DELAY_S."""
+
+
+def evacuations(state: FleetState, fleet: Fleet, policy: Policy, mono: float = LATER) -> dict[str, plan.Evacuation]:
+    """What is due or waits, by VPN, as the guard of each removal and the decision as a whole say it."""
+    found = {vpn: plan.evacuation(state, fleet, policy, mono, vpn) for vpn in state.vpns}
+    for vpn, evacuation in found.items():
+        assert plan.may_evacuate(state, fleet, policy, mono, vpn) == (evacuation is SAFE)
+    return {vpn: evacuation for vpn, evacuation in found.items() if evacuation is not None}
+
+
+def test_evacuation_exists_in_an_emergency_only(policy: Policy) -> None:
+    """The engines of the failed VPN, of no other, and none at all in an outage."""
+    fleet = fleet_of(gluetun=2, gluetun_2=3)
+    assert evacuations(state_of(policy, Phase.HEALTHY, Phase.FAILED), fleet, policy) == {"gluetun_2": SAFE}
+    for phases in product(Phase, Phase):
+        if sorted(phases) not in ([Phase.FAILED, Phase.HEALTHY], [Phase.FAILED, Phase.STABILIZING]):
+            assert evacuations(state_of(policy, *phases), fleet, policy) == {}, phases
+
+
+def test_a_failure_has_to_last_before_anything_is_removed(policy: Policy) -> None:
+    """EVACUATION_DELAY_S from the VPN's failure on; with 0 it is due at once."""
+    state, fleet = state_of(policy, Phase.HEALTHY, Phase.FAILED), fleet_of(gluetun=1, gluetun_2=1)
+    assert evacuations(state, fleet, policy, LATER - 0.001) == {"gluetun_2": DELAY}
+    assert evacuations(state, fleet, policy, LATER) == {"gluetun_2": SAFE}
+    assert evacuations(state, fleet, replace(policy, evacuation_delay_s=0.0), NOW.mono) == {"gluetun_2": SAFE}
+
+
+@pytest.mark.parametrize(
+    ("phase", "doubtful", "engine", "expected"),
+    [
+        pytest.param(Phase.HEALTHY, False, {}, SAFE, id="healthy, and an engine works"),
+        pytest.param(Phase.HEALTHY, False, {"own": False}, SAFE, id="it may be an engine of others"),
+        pytest.param(Phase.HEALTHY, True, {}, NO_CARRIER, id="in doubt"),
+        pytest.param(Phase.STABILIZING, False, {}, NO_CARRIER, id="stabilizing"),
+        pytest.param(Phase.HEALTHY, False, {"healthy": False}, NO_CARRIER, id="its engine does not answer"),
+        pytest.param(Phase.HEALTHY, False, {"state": ContainerState.EXITED}, NO_CARRIER, id="its engine has stopped"),
+        pytest.param(Phase.HEALTHY, False, {"orphan": Orphan.RESTART}, NO_CARRIER, id="its engine is an orphan"),
+    ],
+)
+def test_what_makes_a_carrier(
+    policy: Policy,
+    phase: Phase,
+    doubtful: bool,  # noqa: FBT001
+    engine: dict[str, Any],
+    expected: plan.Evacuation,
+) -> None:
+    """A VPN in phase healthy, not in doubt, on which an engine works; without one nothing is removed, unless
+    MIN_REPLICAS is 0."""
+    fleet = fleet_of(gluetun=1, gluetun_2=2)
+    fleet = with_engines(fleet, "gluetun", replace(fleet.on("gluetun")[0], **engine))
+    state = replace(state_of(policy, phase, Phase.FAILED), doubtful=frozenset({"gluetun"} if doubtful else ()))
+    assert evacuations(state, fleet, policy) == {"gluetun_2": expected}
+    assert evacuations(state, fleet, replace(policy, min_replicas=0)) == {"gluetun_2": SAFE}
+
+
+def test_what_others_made_is_never_removed(policy: Policy) -> None:
+    """On a failed VPN their engines are stopped as far as they run, or left; only own ones are ghosts."""
+    fleet = fleet_of(gluetun=1, gluetun_2=len(ContainerState))
+    mixed = [replace(e, state=s, own=False) for e, s in zip(fleet.on("gluetun_2"), ContainerState, strict=True)]
+    own = replace(mixed[0], id="own", own=True)
+    fleet = with_engines(fleet, "gluetun_2", *mixed, own)
+    assert plan.ghosts(fleet, "gluetun_2") == (own,)
+    assert {engine.state for engine in plan.to_park(fleet, policy, "gluetun_2")} == {
+        ContainerState.RUNNING,
+        ContainerState.RESTARTING,
+        ContainerState.PAUSED,
+    }
+    assert not any(engine.own for engine in plan.to_park(fleet, policy, "gluetun_2"))
+    assert plan.to_park(fleet, replace(policy, others=Response.LEAVE), "gluetun_2") == ()
+    state, theirs = state_of(policy, Phase.HEALTHY, Phase.FAILED), with_engines(fleet, "gluetun_2", *mixed)
+    assert evacuations(state, theirs, policy) == {"gluetun_2": SAFE}
+    assert evacuations(state, theirs, replace(policy, others=Response.LEAVE)) == {}, "there is nothing to evacuate"
+
+
+def test_own_engines_that_can_never_run_again(policy: Policy) -> None:
+    """They are removed wherever they are, but in an outage; what others made is not."""
+    fleet = fleet_of(gluetun=3, gluetun_2=0)
+    works, dead, removing = fleet.on("gluetun")
+    dead, removing = replace(dead, state=ContainerState.DEAD), replace(removing, state=ContainerState.REMOVING)
+    fleet = with_engines(fleet, "gluetun", works, dead, removing, replace(dead, id="theirs", own=False))
+    assert plan.wrecks(state_of(policy, Phase.HEALTHY, Phase.HEALTHY), fleet, "gluetun") == (dead, removing)
+    assert plan.wrecks(state_of(policy, Phase.FAILED, Phase.FAILED), fleet, "gluetun") == ()
+
+
+def test_relief_is_one_engine_at_least(policy: Policy) -> None:
+    """A VPN whose share is none would never become a carrier otherwise."""
+    policy = replace(policy, min_replicas=1)
+    fleet = fleet_of(gluetun=1, gluetun_2=0)
+    state = FleetState(
+        state_of(policy, Phase.FAILED, Phase.HEALTHY).vpns, emergency=Emergency(NOW, "gluetun", Reason.DOCKER_EXITED)
+    )
+    relieved = plan.with_relief(state, fleet)
+    assert relieved.relief == "gluetun_2"
+    assert plan.fills(relieved, fleet, policy, {}) == [plan.Fill("gluetun_2", 1, plan.ProvisionReason.RELIEF)]
+
+
+def test_nothing_new_is_asked_of_a_vpn_in_doubt(policy: Policy) -> None:
+    """A request goes to the other VPN, however loaded that is, or is refused by what is in doubt."""
+    state = replace(state_of(policy, Phase.HEALTHY, Phase.HEALTHY), doubtful=frozenset({"gluetun_2"}))
+    fleet = fleet_of(gluetun=5, gluetun_2=0)
+    assert plan.choose_vpn(state, fleet, policy, {}, 0.0) == "gluetun"
+    refusal = plan.choose_vpn(state, fleet, policy, {}, 0.0, "gluetun_2")
+    assert isinstance(refusal, plan.Refusal)
+    assert (refusal.code, refusal.retry_after_s) == ("vpn_in_doubt", None)
+    everywhere = replace(state, doubtful=frozenset(policy.vpns))
+    assert isinstance(plan.choose_vpn(everywhere, fleet, policy, {}, 0.0), plan.Refusal)
+
+
+def test_doubt_leaves_the_phase_and_takes_out_of_service(policy: Policy) -> None:
+    """Unknown and suspect change no phase and no mode; the VPN is in doubt until its verdict is clear again."""
+    state = state_of(policy, Phase.HEALTHY, Phase.FAILED)
+    for verdict in (Verdict.SUSPECT, Verdict.UNKNOWN):
+        judgement = Judgement() if verdict is Verdict.UNKNOWN else Judgement(verdict, signal(A, S))
+        after, changes = step(state, {"gluetun": judgement, "gluetun_2": Judgement(U, signal(D, U))}, policy, NOW)
+        assert (after.vpns, changes, after.doubtful) == (state.vpns, (), {"gluetun"})
+        clear = {"gluetun": Judgement(H, signal(D, H)), "gluetun_2": Judgement(U, signal(D, U))}
+        assert step(after, clear, policy, NOW)[0].doubtful == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("said", "ended"),
+    [
+        pytest.param({"a": H, "b": H}, [], id="another is healthy"),
+        pytest.param({"a": U, "b": H}, ["b"], id="the other has failed"),
+        pytest.param({"a": S, "b": H}, ["b"], id="the other is suspect"),
+        pytest.param({"b": H}, ["b"], id="of the other nothing is known"),
+        pytest.param({"a": U, "b": U}, ["b"], id="all have failed besides"),
+    ],
+)
+def test_a_drill_ends_as_soon_as_its_vpn_is_needed(said: dict[str, Verdict], ended: list[str]) -> None:
+    """It makes no real failure worse: without another VPN known to be healthy there is none."""
+    signals = [replace(signal(D, verdict), vpn=name) for name, verdict in said.items()]
+    drill = replace(signal(O, U), vpn="b", reason=Reason.DRILL)
+    assert decision.drills_to_end(["a", "b"], [*signals, drill], NOW) == ended
+    assert decision.drills_to_end(["a", "b"], signals, NOW) == []
+
+
+def test_the_decision_says_what_waits_and_until_when(policy: Policy) -> None:
+    """A failure with a carrier beside it: deferred for the delay, looked at again as it ends, and then cleaned up."""
+    signals = [replace(signal(D, H)), replace(signal(D, U), vpn="gluetun_2")]
+    fleet = fleet_of(gluetun=1, gluetun_2=1)
+    first = decision.decide(state_of(policy, Phase.HEALTHY, Phase.HEALTHY), fleet, signals, policy, NOW)
+    assert (first.cleanup, first.deferred, first.look_again_at) == ((), {"gluetun_2": DELAY}, LATER)
+    then = decision.decide(first.state, fleet, signals, policy, moment(5))
+    assert (then.cleanup, then.deferred, then.look_again_at) == (("gluetun_2",), {}, None)
+    doubt = [*signals, signal(A, S)]
+    held = decision.decide(first.state, fleet, doubt, policy, moment(5))
+    assert (held.cleanup, held.deferred) == ((), {"gluetun_2": NO_CARRIER})
+
+
+def test_single_mode_knows_no_emergency() -> None:
+    """With one VPN a failure is an outage: nothing is removed, and it stabilizes after recovery."""
+    policy = Policy(("v",), redundant=False, ports={"v": range(1, 9)})
+    state = FleetState({"v": VpnState(Phase.HEALTHY, NOW)}, redundant=False)
+    state, _ = step(state, {"v": Judgement(U, signal(D, U))}, policy, NOW)
+    assert (state.mode, evacuations(state, fleet_of(v=2), policy)) == (Mode.OUTAGE, {})
+    state, _ = step(state, {"v": Judgement(H, signal(D, H))}, policy, NOW)
+    assert state.vpns["v"].phase is Phase.STABILIZING
+    assert NOW.wall == START
