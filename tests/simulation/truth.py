@@ -211,6 +211,11 @@ class Truth:
         """Whether an alert or a drill may still speak against a VPN, for all that anybody can know."""
         return self.alert_said(vpn, expiry_s) or self.drill_said(vpn)
 
+    def needed(self, vpn: str) -> None:
+        """Nobody else carries: a drill on this VPN ends by itself, and need not speak against it any more."""
+        if vpn in self.drills:
+            self.drills[vpn] = self.drills[vpn][0], 0
+
     def drill_said(self, vpn: str) -> bool:
         """Whether a drill can be under way for Mayday."""
         return self._within(self.drills.get(vpn, (NEVER, 0))[0], SLACK_S)
