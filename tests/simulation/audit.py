@@ -141,8 +141,10 @@ class AuditedRuntime:
         try:
             return await self._count(call)
         except UnreachableError:
-            # Of several questions that were asked together the first without an answer tells it.
-            if self.life is not None and began >= self.life.last_loss:
+            # Of several questions that were asked together the first without an answer tells it. One container that
+            # Docker tells nothing of is no Docker that is lost.
+            lost = what == "list" or not self._oracle.host.up
+            if lost and self.life is not None and began >= self.life.last_loss:
                 self.life.lost_at = self.life.last_loss = self._oracle.clock.age()
                 self._oracle.tell(f"{what} got no answer")
             raise

@@ -231,6 +231,10 @@ class Fate:
         known = self.oracle.truth.drills.get(vpn)
         self.oracle.truth.drills[vpn] = max(now + seconds, known[0] if known else 0.0), 0
         status, _ = await door.call("POST", "/control/drill", {"vpn": vpn, "duration_seconds": seconds})
+        if status == 503:
+            self.oracle.refused_drill(vpn)
+            self._did("drill: refused", f"drill on {vpn} is refused")
+            return
         self.oracle.require(status == 201, f"a drill was answered {status}")
         self.oracle.truth.drills[vpn] = now + seconds, life.number
         self._did("drill: declared", f"drill on {vpn} for {seconds:g} s")
@@ -363,6 +367,7 @@ class Fate:
         if engines and self.rng.random() < 0.3:
             box = self.rng.choice(engines)
             self.oracle.asked_to_remove |= {box.id}
+            self.oracle.tell(f"somebody asks for {box.name} to be removed")
             self._call("DELETE", f"/engines/{box.name}", None)
             return
         for _ in range(self.rng.choice([1, 1, 3])):

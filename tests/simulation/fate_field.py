@@ -191,15 +191,15 @@ class FieldFate(Fate):
             return
         self._by_hand += 1
         labels = {"com.docker.compose.project": "media"}
-        kind = self.rng.choice(["engine", "engine", "dependent"])
-        if kind == "engine":
+        kind = self.rng.choice(["an engine", "an engine", "a dependent"])
+        if kind == "an engine":
             labels |= {MANAGED: "acestream", VPN: vpn.name, "acestream.http_port": str(self.rng.randint(20000, 29999))}
         response = self.rng.choice([None, None, "park", "leave", "remove"])
         if response is not None:
             labels[ON_FAILURE] = response
         with suppress(MissingError, ConflictError):
             box = self.host.create(EngineSpec(f"{BY_HAND}-media-{self._by_hand}", "simulated", vpn.id, labels))
-            self._did(f"compose: makes an {kind}", f"compose makes {box.name} on {vpn.name}: {response}")
+            self._did(f"compose: makes {kind}", f"compose makes {box.name} on {vpn.name}: {response}")
             self.host.start(box)
 
     async def _name_is_taken(self) -> None:

@@ -104,10 +104,37 @@ FAULTS: dict[str, tuple[str, ...]] = {
 }
 
 
+FIELD_FAULTS: tuple[str, ...] = (
+    *(f"common cause: {how}" for how in ("health", "process", "alerts")),
+    "probe: the way breaks for long",
+    "one container: hangs",
+    "one container: fails",
+    "call: inspect of one container hangs",
+    "call: inspect of one container fails",
+    "call: remove of one container conflict",
+    "engine: restart loop",
+    "engine: unhealthy for Docker",
+    "engine: stuck in its removal",
+    "Docker: restarted, health begins anew",
+    "Docker: restarted, containers end",
+    "host: Mayday is told last",
+    "image: missing for long",
+    *(f"owner: {word}" for word in ("stop", "start", "remove", "recreate")),
+    "compose: makes an engine",
+    "compose: makes a dependent",
+    "name: taken by a stranger",
+    "settings: another MIN_REPLICAS",
+    "drill: refused",
+)
+"""What was met in the field, by the words that it is counted under."""
+
+
 def table(struck: dict[str, int]) -> str:
     """How often each has struck, for people."""
     lines = []
     for group, faults in FAULTS.items():
         lines.append(f"{group}:")
         lines += [f"  {struck.get(fault, 0):>9}  {fault}" for fault in faults]
+    lines.append("the field:")
+    lines += [f"  {struck.get(fault, 0):>9}  {fault}" for fault in FIELD_FAULTS]
     return "\n".join(lines)

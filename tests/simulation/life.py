@@ -136,13 +136,14 @@ def check_one_down(world: World, down: str) -> None:
     share = even(policy.min_replicas, policy.vpns)
     carried = {vpn: planned(world, vpn) for vpn in left}
     if all(share[vpn] for vpn in left):
-        oracle.require(any(carried.values()), "an emergency left no engine at all")
+        oracle.require(bool(carriers) or any(carried.values()), "an emergency left no engine at all")
     wanted = dict.fromkeys(left, 0)
     if str(policy.capacity) == "share":
         wanted = {vpn: share[vpn] for vpn in left}
     if str(policy.capacity) == "full":
         wanted = even(policy.min_replicas, left)
-    check_carried(world, wanted)
+    if len(oracle.truth.engines()) < policy.max_replicas:
+        check_carried(world, wanted)
 
 
 def planned(world: World, vpn: str) -> int:

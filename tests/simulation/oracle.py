@@ -47,6 +47,8 @@ class Oracle(Removals):
             if self.no_engine_at >= entered - PATIENCE_S:
                 # One that does not work does not count then, because nobody replaces it during an emergency.
                 carried = [b for b in carried if b.state is ContainerState.RUNNING and not self._silent(b)]
+                # Without an engine a VPN carries nobody, so that one is made even where the share is none.
+                target = max(target, int(self.settings.policy.min_replicas > 0))
             elif str(self.settings.policy.capacity) == "reduced" and self.clock.age() - self.changed_at() > AFTERMATH_S:
                 target = 0
         count = len(carried) + life.under_way[vpn]

@@ -18,8 +18,6 @@ BY_LABEL = {"remove": ("remove", "move"), "stop": ("park", "remove", "move")}
 class Removals(Steps):
     """The rules of removals."""
 
-    evacuation_delay_s = 5.0
-
     def before_change(self, operation: str, vpn: str | None) -> tuple[str, str]:
         """What holds for every such call; returns the phase of the VPN and the mode, as Mayday shows them."""
         self.look()

@@ -209,7 +209,8 @@ class Steps(Watch):
             excused = objected or vpn in self.unreachable
             if self.truth.steady(vpn, "good", patience_s) and behind and not excused:
                 self.note(f"{vpn} is well for {patience_s:g} s, and its phase is {phase} (section 2)")
-            if phase == "failed" and str(now.state.mode) == "emergency" and self._carried_s(vpn) > PATIENCE_S:
+            ripe = age - since > PATIENCE_S + self.evacuation_delay_s and self._carried_s(vpn) > PATIENCE_S
+            if phase == "failed" and str(now.state.mode) == "emergency" and ripe:
                 there = [b for b in self.truth.own_engines(vpn) if self.truth.traceable(b)]
                 left = [
                     b.name
@@ -238,8 +239,16 @@ class Steps(Watch):
             sure = any(str(now.state.vpns[c].phase) == "healthy" and c not in self.unreachable for c in carriers)
             if not sure:
                 self.carried_since.pop(vpn, None)
+                self.truth.needed(vpn)
             else:
                 self.carried_since.setdefault(vpn, self.clock.age())
+
+    def refused_drill(self, vpn: str) -> None:
+        """A drill was refused: only where its VPN is needed, or nothing can be done at that moment."""
+        answers = self.answering_since is not None and self.clock.age() - self.answering_since >= PATIENCE_S
+        self.require(
+            not answers or self._carried_s(vpn) < PATIENCE_S, f"a drill on {vpn} was refused, and others carry"
+        )
 
     def _carried_s(self, vpn: str) -> float:
         age = self.clock.age()

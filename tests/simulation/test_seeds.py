@@ -6,11 +6,15 @@ import os
 
 import pytest
 
-from tests.simulation.faults import FAULTS
+from tests.simulation.faults import FAULTS, FIELD_FAULTS
 from tests.simulation.run import Lived, lived, lives
 
 pytestmark = pytest.mark.timeout(900)
 SEEDS = int(os.environ.get("MAYDAY_SEEDS", "100"))
+FIELD_SEEDS = int(os.environ.get("MAYDAY_FIELD_SEEDS", "0"))
+"""How many seeds are lived with all that was met in the field besides."""
+KEPT = (4704, 900262)
+"""Seeds that once showed what no other did."""
 TELL_EVERY = 10
 
 
@@ -32,6 +36,33 @@ def test_every_invariant_holds(all_lived: list[Lived]) -> None:
     failed = [f"{life.failure}\n{life.notes}" for life in all_lived if life.failure is not None]
     assert not failed, "\n\n".join(failed)
     assert len(all_lived) == SEEDS
+
+
+@pytest.mark.parametrize("seed", KEPT)
+def test_a_seed_that_once_failed(seed: int) -> None:
+    """What was found is kept."""
+    life = lived(seed)
+    assert life.failure is None, f"{life.failure}\n{life.notes}"
+
+
+@pytest.fixture(scope="module")
+def field_lived() -> list[Lived]:
+    """All seeds of this run with the faults of the field."""
+    return list(lives(range(1, FIELD_SEEDS + 1), field=True))
+
+
+@pytest.mark.skipif(FIELD_SEEDS == 0, reason="MAYDAY_FIELD_SEEDS is 0")
+def test_every_invariant_holds_in_the_field(field_lived: list[Lived]) -> None:
+    """The same, with everything that was met in the field."""
+    failed = [f"{life.failure}\n{life.notes}" for life in field_lived if life.failure is not None]
+    assert not failed, "\n\n".join(failed)
+
+
+@pytest.mark.skipif(FIELD_SEEDS < 50, reason="few seeds do not show every fault")
+@pytest.mark.parametrize("fault", FIELD_FAULTS)
+def test_every_fault_of_the_field_strikes(fault: str, field_lived: list[Lived]) -> None:
+    """Each has struck in the seeds above."""
+    assert sum(life.tally[fault] for life in field_lived) > 0
 
 
 def test_a_seed_is_a_history() -> None:

@@ -170,11 +170,18 @@ class Truth:
             if strict:
                 serving = [b for b in engines if self.engines_are.works(b) and now - self.silent_at[b.id] > NOTICED_S]
             else:
-                serving = [b for b in engines if self.engines_are.served_lately(b, now, grace_s)]
-                serving += [b for b in engines if b.broken and now - self.engines_are.served_at[b.id] <= NOTICED_S]
+                serving = [b for b in engines if self._may_serve(b, now, grace_s)]
             if serving:
                 found.append(vpn)
         return found
+
+    def _may_serve(self, box: Box, now: float, grace_s: float) -> bool:
+        """Whether nobody can know that an engine does not serve: one that does not answer has to be asked first."""
+        vpn = self.engines_are.home(box)
+        begun = max(self.appeared.get(box.id, now), self.started[box.id], self.life_began)
+        unasked = box.broken and now - max(begun, self.engines_are.served_at[box.id]) <= NOTICED_S
+        runs = vpn is not None and box.state is ContainerState.RUNNING is vpn.state
+        return self.engines_are.served_lately(box, now, grace_s) or (unasked and runs)
 
     def orphaned(self, box: Box) -> bool:
         """Whether an engine is attached to a container that is not its VPN's any more."""
@@ -210,6 +217,11 @@ class Truth:
     def may_object(self, vpn: str, expiry_s: float) -> bool:
         """Whether an alert or a drill may still speak against a VPN, for all that anybody can know."""
         return self.alert_said(vpn, expiry_s) or self.drill_said(vpn)
+
+    def needed(self, vpn: str) -> None:
+        """Nobody else carries: a drill on this VPN ends by itself, and need not speak against it any more."""
+        if vpn in self.drills:
+            self.drills[vpn] = self.drills[vpn][0], 0
 
     def drill_said(self, vpn: str) -> bool:
         """Whether a drill can be under way for Mayday."""

@@ -99,6 +99,7 @@ class Watch:
     """Since when, beside a failed VPN, another carries that nobody can doubt."""
     failures: dict[str, list[float]] = field(default_factory=dict)
     """When each VPN has failed."""
+    evacuation_delay_s: float = 5.0
     crisp: Callable[[], bool] = lambda: False
     """Whether Docker has answered every call at once, and told every event, for a while."""
     answering_since: float | None = None
