@@ -130,7 +130,8 @@ class App:
             probe = HttpEngineProbe(self._session, settings.engine_health_timeout_s)
 
             async def forwarded(vpn: str) -> int | None:
-                return await gluetun.forwarded_port(controller.fleet.address(vpn))
+                address = controller.fleet.address(vpn)
+                return None if address is None else await gluetun.forwarded_port(address)
 
         if probe is None:
             raise ValueError("a probe is needed where no network is used")

@@ -98,7 +98,8 @@ class Repair:
         controller = self._controller
         if not plan.may_be_connected(engine, controller.fleet) or controller.facts.surely_orphaned(engine.id):
             return False
-        return await self._probe(engine, controller.fleet.address(engine.vpn))
+        address = controller.fleet.address(engine.vpn)
+        return address is not None and await self._probe(engine, address)
 
     async def _make_anew(self, engine: Engine) -> Outcome:
         """Make the successor of an orphan whose VPN has another id now, from the orphan's own configuration.
@@ -148,15 +149,12 @@ class Repair:
 
     # --- engines that fail their health check ------------------------------------------------------------------------
 
-    async def replace_engine(self, engine: Engine, *, trial: bool) -> Outcome:
-        """Remove an engine that fails its health check, and create another in its place if one is needed.
-
-        A `trial` always has a successor: it is made to see whether that one answers.
-        """
+    async def replace_engine(self, engine: Engine) -> Outcome:
+        """Remove an engine that fails its health check, and create another in its place if one is needed."""
         controller = self._controller
 
         def wanted() -> bool:
-            return plan.may_create_on(controller.state, engine.vpn) and plan.health_manager_runs(controller.state)
+            return plan.may_replace_on(controller.state, engine.vpn)
 
         if not controller.acting:
             self._rehearsal.provision(engine, ProvisionReason.REPLACE)
@@ -166,7 +164,7 @@ class Repair:
         if place is None:
             return Outcome.UNDONE
         gone = await self._cleanup.remove(engine, RemoveReason.UNHEALTHY, wanted)
-        needed = trial or plan.needs_successor(engine, controller.fleet, controller.policy)
+        needed = plan.needs_successor(engine, controller.fleet, controller.policy)
         if gone is not Outcome.OK or not needed:
             controller.note(Dropped(place))
             return gone

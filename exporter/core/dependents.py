@@ -148,6 +148,7 @@ def read_engine(
         forwarded=labels.get(FORWARDED_LABEL) == "true",
         successor_of=labels.get(SUCCESSOR_LABEL),
         own=MADE_LABEL in labels,
+        docker_health=container.health,
     )
 
 

@@ -140,10 +140,15 @@ class Container:
     """Health check interval plus timeout, seconds."""
     uptime_at_most_s: float | None = None
     """From a list call's status text ("Up 5 minutes"): the container has not run for longer than this, seconds."""
-    address: str | None = None
-    """An IP address of the container itself, None when it has none."""
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """The container's own IP address on each Docker network that it is on, by the network's name."""
     watches: frozenset[str] = frozenset()
     """Where it is a Mayday that acts, from an inspection: names of the VPN containers in its settings."""
+
+    @property
+    def address(self) -> str | None:
+        """Any of its addresses, None when it has none."""
+        return next(iter(self.addresses.values()), None)
 
 
 class EngineState(StrEnum):
@@ -187,7 +192,8 @@ class Engine:
     """It listens on the port that the VPN provider forwards."""
     own: bool = False
     """Mayday made it; what others made is theirs."""
-
+    docker_health: ContainerHealth = ContainerHealth.NONE
+    """What Docker's health check of the container itself says."""
     successor_of: str | None = None
     """Id of the container that it was made from, and which goes once this one runs."""
 
@@ -203,7 +209,8 @@ class Engine:
             return EngineState.ORPHANED
         if self.state is not ContainerState.RUNNING:
             return EngineState.STOPPED
-        return EngineState.UNHEALTHY if self.healthy is False else EngineState.WORKING
+        unhealthy = self.healthy is False or self.docker_health is ContainerHealth.UNHEALTHY
+        return EngineState.UNHEALTHY if unhealthy else EngineState.WORKING
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +245,8 @@ class Fleet:
 
     vpns: Mapping[str, Container | None]
     groups: Mapping[str, Group]
+    networks: frozenset[str] | None = None
+    """Names of the Docker networks that Mayday is on; None: it is no container here, or on none of its own."""
 
     @classmethod
     def of(cls, vpns: Mapping[str, Container | None], engines: Iterable[Engine] = ()) -> Fleet:
@@ -269,10 +278,17 @@ class Fleet:
         """How many there are, by VPN and `EngineState`."""
         return {(vpn, str(state)): n for vpn, group in self.groups.items() for state, n in group.states.items()}
 
-    def address(self, vpn: str) -> str:
-        """Where the ports of a VPN are reached: its container's IP address, else its name."""
+    def address(self, vpn: str) -> str | None:
+        """Where Mayday reaches the ports of a VPN; None: they share no network.
+
+        It is the VPN's address on a network that both are on. Where Mayday is on no network any address will do, and
+        the name where there is none.
+        """
         container = self.vpns.get(vpn)
-        return (container.address if container else None) or vpn
+        addresses = container.addresses if container else {}
+        if self.networks is None or not addresses:
+            return next(iter(addresses.values()), vpn)
+        return next((address for network, address in addresses.items() if network in self.networks), None)
 
     def on(self, vpn: str) -> tuple[Engine, ...]:
         """The engines of one VPN."""

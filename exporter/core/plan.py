@@ -181,6 +181,11 @@ def health_manager_runs(state: FleetState) -> bool:
     return state.mode is Mode.NORMAL
 
 
+def may_replace_on(state: FleetState, vpn: str) -> bool:
+    """Whether an engine of this VPN may be replaced at this moment; the one guard of every such call."""
+    return health_manager_runs(state) and may_create_on(state, vpn) and vpn not in state.doubtful
+
+
 def needs_successor(engine: Engine, fleet: Fleet, policy: Policy) -> bool:
     """Whether an engine removed as unhealthy must be made anew: not where its VPN has enough without it."""
     others = sum(other.planned for other in fleet.on(engine.vpn) if other.id != engine.id)

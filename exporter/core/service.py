@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.core.model import ContainerState
+from exporter.core.model import EngineState
 from exporter.core.phases import CARRYING
 
 if TYPE_CHECKING:
@@ -28,12 +28,7 @@ def in_service(state: FleetState, vpn: str) -> bool:
 def usable(state: FleetState, engine: Engine) -> bool:
     """Whether an engine may be given streams.
 
-    It may when its container runs, it is in its VPN's present network namespace, its last health check did not fail (an
-    engine that was never checked counts as healthy), and its VPN is in service.
+    It may when its container runs, it is in its VPN's present network namespace, its last health check did not fail,
+    neither Mayday's nor Docker's (an engine that was never checked counts as healthy), and its VPN is in service.
     """
-    return (
-        engine.state is ContainerState.RUNNING
-        and engine.orphan is None
-        and engine.healthy is not False
-        and in_service(state, engine.vpn)
-    )
+    return engine.counted_as is EngineState.WORKING and engine.orphan is None and in_service(state, engine.vpn)

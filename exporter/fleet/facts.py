@@ -34,6 +34,7 @@ class Facts:
         """Ids of all containers on the host, at the last full reading."""
         self.engine_health: dict[str, bool] = {}
         """What engines' own APIs last said, by container id."""
+        self._networks: frozenset[str] | None = None
         self._containers: dict[str, Container] = {}
         self._as_of: dict[str, float] = {}
         self._vpn_as_of: dict[str, float] = dict.fromkeys(self.vpns, -1.0)
@@ -54,7 +55,7 @@ class Facts:
         if self._fleet is None:
             self._touched = dict.fromkeys(self._containers)
             self._members, self._homes = {vpn: {} for vpn in self.vpns}, {}
-            self._fleet = Fleet.of(dict.fromkeys(self.vpns))
+            self._fleet = replace(Fleet.of(dict.fromkeys(self.vpns)), networks=self._networks)
         if self._touched:
             self._fleet = self._renewed(self._fleet)
         return self._fleet
@@ -82,7 +83,7 @@ class Facts:
             vpn: fleet.groups[vpn].changed(tuple(self._members[vpn].values()), gone[vpn], come[vpn])
             for vpn in gone.keys() | come.keys()
         }
-        return Fleet(vpns, {**fleet.groups, **groups})
+        return Fleet(vpns, {**fleet.groups, **groups}, fleet.networks)
 
     def _engine(self, container: Container, vpns: dict[str, Container | None]) -> Engine | None:
         namespace = self._namespaces.of(container)
@@ -213,6 +214,11 @@ class Facts:
             self._as_of[container_id] = now.mono  # what was asked while it was being started may not show it yet
         self._touch(container_id)
 
+    def on_networks(self, networks: frozenset[str] | None) -> None:
+        """Mayday itself is on these Docker networks; None: it is no container here, or on none of its own."""
+        if networks != self._networks:
+            self._networks, self._fleet = networks, None
+
     def heard_from(self, container_id: str, *, healthy: bool) -> None:
         """An engine's own API said something."""
         if container_id in self._containers and self.engine_health.get(container_id) is not healthy:
@@ -292,5 +298,5 @@ def _with_known(container: Container, known: Container, now: Moment) -> Containe
         uptime_at_most_s=None,  # has done its work, and would make every listing look like news
         started_at=started_at,
         probe_period_s=known.probe_period_s,
-        address=container.address or known.address,
+        addresses=container.addresses or known.addresses,
     )

@@ -42,6 +42,17 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnNetworks:
+    """The Docker networks that Mayday itself is on; None: it is no container here, or on none of its own."""
+
+    networks: frozenset[str] | None
+
+    def apply(self, facts: Facts, _ledger: Ledger, _now: Moment) -> None:
+        """Take only such addresses of VPNs as can be reached from there."""
+        facts.on_networks(self.networks)
+
+
+@dataclass(frozen=True, slots=True)
 class Answers:
     """Engines' own APIs said whether they work, by container id."""
 

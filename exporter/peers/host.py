@@ -1,4 +1,4 @@
-"""Notices another Mayday at work on the same VPNs, by its container on the same Docker host.
+"""Finds Mayday's own container on the Docker host, and by it another Mayday at work on the same VPNs.
 
 Of several the one whose container was created first acts; the others hold until it is gone. All of them decide that
 from the times in inspections, so they agree: a listing shows whole seconds, and one created in the same second as the
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from exporter.core.dependents import SIDECAR_LABEL
 from exporter.core.model import ContainerState
-from exporter.core.peers import elder
+from exporter.core.peers import elder, own_networks
+from exporter.fleet.results import OwnNetworks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,11 +45,13 @@ class Siblings:
         """Inspections of Maydays, by container id: when one was created and which VPNs it controls never changes."""
 
     async def look(self, listing: Iterable[Container]) -> None:
-        """Hold, or go on, as the listing says.
+        """Note which networks this one is on; hold, or go on, as the listing says.
 
         Raises:
             RuntimeFailure: a Mayday that is new in the listing could not be inspected.
         """
+        listing = list(listing)
+        self._controller.note(OwnNetworks(own_networks(listing, self._own_id)))
         # One that is paused does not act, so nobody waits for it.
         maydays = {c.id: c for c in listing if SIDECAR_LABEL in c.labels and c.state is ContainerState.RUNNING}
         me = maydays.pop(self._own_id or "", None)

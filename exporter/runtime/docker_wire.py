@@ -123,9 +123,9 @@ def uptime_at_most(status: str) -> float | None:
     return float((count + 1) * _UPTIME_UNITS[match[3]])
 
 
-def _address(body: dict[str, Any]) -> str | None:
+def _addresses(body: dict[str, Any]) -> dict[str, str]:
     networks = (body.get("NetworkSettings") or {}).get("Networks") or {}
-    return next((network["IPAddress"] for network in networks.values() if network and network.get("IPAddress")), None)
+    return {name: network["IPAddress"] for name, network in networks.items() if network and network.get("IPAddress")}
 
 
 def _network(body: dict[str, Any]) -> str | None:
@@ -165,7 +165,7 @@ def listed(body: dict[str, Any]) -> Container:
         network=_network(body),
         created_at=float(body.get("Created") or 0),
         uptime_at_most_s=uptime_at_most(status),
-        address=_address(body),
+        addresses=_addresses(body),
     )
 
 
@@ -191,7 +191,7 @@ def inspected(body: dict[str, Any]) -> Container:
         started_at=unix_time(state.get("StartedAt")),
         probed_at=unix_time(probes[-1].get("End")) if probes else None,
         probe_period_s=period,
-        address=_address(body),
+        addresses=_addresses(body),
         watches=_watches(config),
     )
 

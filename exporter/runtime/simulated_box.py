@@ -64,10 +64,16 @@ class Box:
     """An engine that ignores SIGTERM."""
     epoch: int = 0
     """Counts starts and stops, so that a timer of an earlier run does nothing."""
-    address: str | None = None
+    addresses: dict[str, str] = field(default_factory=dict)
+    """Its own addresses, by the name of the Docker network."""
     watches: frozenset[str] = frozenset()
     """Where it is a Mayday: the VPNs that it acts on."""
     frozen: float | None = None
     """Docker's time at which its health checks ceased without an event, as after a restart with live-restore."""
     troubles: dict[str, Trouble] = field(default_factory=dict)
     """By operation (inspect, start, stop, restart, remove): what is wrong with calls about this container alone."""
+
+    @property
+    def address(self) -> str | None:
+        """Any of its addresses."""
+        return next(iter(self.addresses.values()), None)

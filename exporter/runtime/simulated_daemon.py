@@ -77,7 +77,7 @@ class SimulatedDaemon:
             probed_at=probed_at,
             probe_period_s=2 * box.interval_s if inspected and box.interval_s is not None else None,
             uptime_at_most_s=None if inspected or up_s is None else up_s * 2 + 1,
-            address=box.address,
+            addresses=dict(box.addresses),
             watches=box.watches if inspected else frozenset(),
         )
 

@@ -61,8 +61,7 @@ class SimulatedHost(SimulatedDaemon):
     def add_vpn(self, name: str, *, interval_s: float | None = 5.0, retries: int = 3, healthy: bool = True) -> Box:
         """A VPN container, running and, as a rule, long since healthy."""
         box = Box(self._id(), name, created_at=self.docker_time(), interval_s=interval_s, retries=retries)
-        self._addresses += 1
-        box.address = f"192.0.2.{self._addresses % 254 + 1}"
+        self.connect(box, "bridge")
         self.boxes[box.id] = box
         self.start(box)
         if healthy and interval_s is not None:
@@ -93,6 +92,11 @@ class SimulatedHost(SimulatedDaemon):
         old = self.find(name)
         self.remove(old)
         return self.add_vpn(name, interval_s=old.interval_s, retries=old.retries, healthy=False)
+
+    def connect(self, box: Box, network: str) -> None:
+        """Connect a container to a Docker network."""
+        self._addresses += 1
+        box.addresses[network] = f"192.0.2.{self._addresses % 254 + 1}"
 
     # --- what befalls a container ------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exporter.core.model import Verdict
+from exporter.core.model import EngineState, Verdict
 from exporter.core.service import usable
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def engines(snapshot: Snapshot) -> list[dict[str, Any]]:
 def engine(snapshot: Snapshot, item: Engine) -> dict[str, Any]:
     """One engine, under the field names that clients of acestream-orchestrator read."""
     health = "unknown" if item.healthy is None else "healthy" if item.healthy else "unhealthy"
+    if item.counted_as is EngineState.UNHEALTHY:
+        health = "unhealthy"
     return {
         "container_id": item.id,
         "container_name": item.name,
