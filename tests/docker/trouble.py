@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.support.lab_sidecar import Sidecar
 
 VPNS = ("gluetun", "gluetun_2")
-LATER_S = 3.0
+LATER_S = 4.0
 """One VPN's first probe comes that much later than the other's: two tunnels are never up at the same moment."""
 
 
