@@ -298,17 +298,22 @@ class Lab:
         *,
         ignore_sigterm: bool = False,
         start: bool = True,
+        own: bool = False,
         labels: Mapping[str, str] | None = None,
         image: str = IMAGE,
         restart: str = "no",
     ) -> str:
-        """Create and start an engine in the namespace of a VPN; Mayday did not make it unless `labels` say so."""
+        """Create and start an engine in the namespace of a VPN; `own`: as if Mayday had made it."""
         known = {"acestream.vpn_container": vpn, "acestream.http_port": str(port), "host.http_port": str(port)}
         body = {
             "Image": image,
             "Cmd": ["/bin/engine"],
             "Env": [f"HTTP_PORT={port}", *(["IGNORE_SIGTERM=1"] if ignore_sigterm else [])],
-            "Labels": {LABEL: LABEL_VALUE, **(known if labels is None else labels)},
+            "Labels": {
+                LABEL: LABEL_VALUE,
+                **(known if labels is None else labels),
+                **({"mayday.made": "true"} if own else {}),
+            },
             "HostConfig": {"NetworkMode": f"container:{vpn}", "RestartPolicy": {"Name": restart}},
         }
         container = str(self.api.create_container_from_config(body, name)["Id"])
