@@ -45,7 +45,7 @@ fuzz: setup-test ## fuzz every input with RUNS inputs for each parser
 simulate: setup-test ## run the simulation on SEEDS seeds, from SEED on
 	@.venv/bin/python -m tests.simulation.run --seeds $(SEEDS) $(if $(SEED),--first $(SEED))
 
-test-docker: setup-test ## tests on a real Docker Engine of their own
+test-docker: setup-test ## tests on real Docker Engines of their own (ENGINES=all: on the newest, too)
 	@scripts/test.sh docker
 
 test-browser: setup-test ## tests of the page for people in a real browser
@@ -73,4 +73,4 @@ lock: ## resolve the dependencies anew
 	@scripts/lock.sh
 
 clean: ## remove what was made
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .engines .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -73,5 +73,9 @@ if [ "$have" != "$wanted" ] && ! { [ "$kind" = run ] && [ "${have##* }" = requir
 fi
 
 if [ "$kind" = test ]; then
-    apt_install docker.io iptables busybox-static prometheus prometheus-alertmanager chromium chromium-driver
+    apt_install docker.io iptables busybox-static patchelf prometheus prometheus-alertmanager chromium chromium-driver
+    # The tests run on a newer Docker besides, which lies beside the installed one; ENGINES=all adds the newest.
+    suites=(trixie)
+    [ "${ENGINES:-}" = all ] && suites+=(sid)
+    scripts/engines.sh "${suites[@]}"
 fi

@@ -8,13 +8,31 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.runtime.docker import DockerRuntime
+from tests.docker.engines import VERSIONS, Daemons, Version
 from tests.docker.runtimes import GENEROUS_S
-from tests.support.lab_fixtures import dockerd, lab, sidecar  # noqa: F401 - fixtures
+from tests.support.lab_fixtures import daemon_number, dockerd, lab, sidecar  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.support.lab import Lab
+
+
+@pytest.fixture(scope="session")
+def daemons() -> Iterator[Daemons]:
+    """Engines of several versions, each from its first use to the end of the session."""
+    kept = Daemons(daemon_number(4))
+    try:
+        yield kept
+    finally:
+        kept.destroy()
+
+
+@pytest.fixture(params=VERSIONS, ids=str)
+def version(request: pytest.FixtureRequest) -> Version:
+    """Every version of the engine in turn."""
+    value: Version = request.param
+    return value
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def test_mayday_starts_into_an_emergency(lab: Lab, sidecar: Sidecar) -> None:
     lab.vpn("gluetun")
     lab.vpn("gluetun_2")
     for index in range(3):
-        lab.engine("gluetun_2", 19500 + index, f"ghost-{index}")
+        lab.engine("gluetun_2", 19500 + index, f"ghost-{index}", own=True)
     lab.api.kill("gluetun_2")
     sidecar.start()
     sidecar.await_failed("gluetun_2")
@@ -156,7 +156,7 @@ def test_engines_that_ignore_sigterm_are_given_their_grace_together(lab: Lab, si
     lab.vpn("gluetun")
     lab.vpn("gluetun_2")
     for index in range(8):
-        lab.engine("gluetun_2", 19500 + index, f"deaf-{index}", ignore_sigterm=True)
+        lab.engine("gluetun_2", 19500 + index, f"deaf-{index}", ignore_sigterm=True, own=True)
     sidecar.start(ENGINE_STOP_TIMEOUT_S="2", MIN_REPLICAS="2")
     lab.fail("gluetun_2")
     sidecar.await_failed("gluetun_2")

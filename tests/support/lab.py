@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import signal
 import socket
@@ -24,7 +25,7 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 LABEL = "orchestrator.managed"
 LABEL_VALUE = "acestream"
@@ -69,9 +70,13 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -
 class PrivateDockerd:
     """A Docker Engine of our own, with its own socket, data, bridge and containerd."""
 
-    def __init__(self, directory: Path, *, number: int = 1, live_restore: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, number: int = 1, live_restore: bool = False, programs: Path | None = None
+    ) -> None:
+        # A daemon starts its containerd, and that its runc, by the search path.
+        self._path = os.pathsep.join([*([str(programs)] if programs else []), os.environ.get("PATH", os.defpath)])
         for program in ("dockerd", "containerd", "busybox"):
-            if shutil.which(program) is None:
+            if shutil.which(program, path=self._path) is None:
                 raise AssertionError(f"{program} is not installed; `make setup-test` installs it")
         self.directory = directory
         self.socket = directory / "d.sock"
@@ -100,7 +105,7 @@ class PrivateDockerd:
             _ip("addr", "add", f"{self.gateway}/24", "dev", self._bridge)
             _ip("link", "set", self._bridge, "up")
         arguments = [
-            "dockerd",
+            str(shutil.which("dockerd", path=self._path)),
             f"--host={self.url}",
             f"--data-root={self.directory / 'data'}",
             f"--exec-root={self.directory / 'exec'}",
@@ -111,8 +116,11 @@ class PrivateDockerd:
             f"--config-file={self.directory / 'daemon.json'}",
             *(["--live-restore"] if self._live_restore else []),
         ]
+        environment = {**os.environ, "PATH": self._path}
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
         wait_for(self._answers, f"dockerd answering; its log:\n{self.log_tail()}")
 
     def _answers(self) -> bool:
@@ -136,6 +144,11 @@ class PrivateDockerd:
     def stop(self) -> None:
         """Stop the daemon as a service manager would."""
         self._end(signal.SIGTERM)
+
+    def restart(self) -> None:
+        """Stop and start it, as an update of its package does."""
+        self.stop()
+        self.start()
 
     def kill(self) -> None:
         """Kill the daemon at once, and its containerd with it; the containers' shims live on."""
@@ -212,21 +225,43 @@ class Lab:
 
     def __init__(self, dockerd: PrivateDockerd) -> None:
         self.dockerd = dockerd
-        self.api = docker.APIClient(dockerd.url, version="auto", timeout=60)
+        self.api = self.client()
         if not self.api.images(IMAGE):
             self.api.import_image_from_data(_root_file_system(), repository="mayday-lab", tag="latest")
 
+    def client(self, timeout_s: float = 60) -> Any:
+        """A client of the engine; threads want one each."""
+        return docker.APIClient(self.dockerd.url, version="auto", timeout=timeout_s)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The engine's version."""
+        return tuple(int(part) for part in re.findall(r"\d+", str(self.api.version()["Version"]))[:2])
+
     def vpn(
-        self, name: str, *, interval_s: float = 1.0, retries: int = 1, healthcheck: bool = True, wait: bool = True
+        self,
+        name: str,
+        *,
+        interval_s: float = 1.0,
+        retries: int = 1,
+        healthcheck: bool = True,
+        wait: bool = True,
+        restart: str = "no",
     ) -> str:
         """Create and start a VPN; returns its id once it is healthy (or at once, without `wait`)."""
-        body: dict[str, Any] = {"Image": IMAGE, "Cmd": ["/bin/vpn"], "HostConfig": {}}
+        body: dict[str, Any] = {
+            "Image": IMAGE,
+            "Cmd": ["/bin/vpn"],
+            "HostConfig": {"RestartPolicy": {"Name": restart}},
+        }
         if healthcheck:
             body["Healthcheck"] = {
                 "Test": ["CMD", "/bin/sh", "-c", "! test -e /bad"],
                 "Interval": int(interval_s * SECOND),
                 "Timeout": 5 * SECOND,
                 "StartPeriod": SECOND,
+                # Newer engines make the first probe after this; its default would be 5 s.
+                "StartInterval": int(interval_s * SECOND),
                 "Retries": retries,
             }
         container = str(self.api.create_container_from_config(body, name)["Id"])
@@ -255,19 +290,31 @@ class Lab:
         made = self.api.exec_create(ref, command)
         self.api.exec_start(made["Id"])
 
-    def engine(self, vpn: str, port: int, name: str, *, ignore_sigterm: bool = False, start: bool = True) -> str:
-        """Create and start an engine in the namespace of a VPN."""
+    def engine(
+        self,
+        vpn: str,
+        port: int,
+        name: str,
+        *,
+        ignore_sigterm: bool = False,
+        start: bool = True,
+        own: bool = False,
+        labels: Mapping[str, str] | None = None,
+        image: str = IMAGE,
+        restart: str = "no",
+    ) -> str:
+        """Create and start an engine in the namespace of a VPN; `own`: as if Mayday had made it."""
+        known = {"acestream.vpn_container": vpn, "acestream.http_port": str(port), "host.http_port": str(port)}
         body = {
-            "Image": IMAGE,
+            "Image": image,
             "Cmd": ["/bin/engine"],
             "Env": [f"HTTP_PORT={port}", *(["IGNORE_SIGTERM=1"] if ignore_sigterm else [])],
             "Labels": {
                 LABEL: LABEL_VALUE,
-                "acestream.vpn_container": vpn,
-                "acestream.http_port": str(port),
-                "host.http_port": str(port),
+                **(known if labels is None else labels),
+                **({"mayday.made": "true"} if own else {}),
             },
-            "HostConfig": {"NetworkMode": f"container:{vpn}"},
+            "HostConfig": {"NetworkMode": f"container:{vpn}", "RestartPolicy": {"Name": restart}},
         }
         container = str(self.api.create_container_from_config(body, name)["Id"])
         if start:
@@ -280,6 +327,31 @@ class Lab:
         listed = self.api.containers(all=not running, filters={"label": labels})
         return sorted(item["Names"][0].removeprefix("/") for item in listed)
 
+    def ids(self, *, running: bool = False) -> dict[str, str]:
+        """The containers with the managed label: their ids, by name."""
+        listed = self.api.containers(all=not running, filters={"label": f"{LABEL}={LABEL_VALUE}"})
+        return {item["Names"][0].removeprefix("/"): item["Id"] for item in listed}
+
+    def connected(self, ref: str) -> bool:
+        """Whether a container runs in a network namespace that has a way out."""
+        try:
+            return "eth0" in self.network_of(ref)
+        except APIError:  # it does not run, or is gone
+            return False
+
+    def image(self, tag: str, *changes: str) -> str:
+        """The lab's image with lines of a Dockerfile on top, under a tag of its own."""
+        name = f"mayday-lab:{tag}"
+        if not self.api.images(name):
+            self.api.import_image_from_data(
+                _root_file_system(), repository="mayday-lab", tag=tag, changes=list(changes)
+            )
+        return name
+
+    def volumes(self) -> set[str]:
+        """Names of all volumes."""
+        return {item["Name"] for item in self.api.volumes()["Volumes"] or []}
+
     def recreate(self, name: str, **options: Any) -> str:
         """Remove a VPN and create another under its name."""
         self.api.remove_container(name, force=True)
@@ -291,10 +363,13 @@ class Lab:
         return str(self.api.exec_start(made["Id"]).decode()).split()
 
     def purge(self) -> None:
-        """Remove every container."""
+        """Remove every container, and every volume."""
         for item in self.api.containers(all=True):
             with suppress(NotFound, APIError):
-                self.api.remove_container(item["Id"], force=True)
+                self.api.remove_container(item["Id"], force=True, v=True)
+        for name in self.volumes():
+            with suppress(NotFound, APIError):
+                self.api.remove_volume(name)
 
     def health_events(self, since: float) -> Iterator[dict[str, Any]]:
         """Health events since a Unix time, from the daemon's memory."""

@@ -12,8 +12,6 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import APIError
-
 from tests.support.lab import wait_for
 
 if TYPE_CHECKING:
@@ -35,6 +33,7 @@ class Sidecar:
             "MIN_REPLICAS": "10",
             "ENGINE_IMAGE": "mayday-lab:latest",
             "ENGINE_COMMAND": "/bin/engine",
+            "EVACUATION_DELAY_S": "1",
             "VPN_STABILIZATION_PERIOD_S": "3",
             "GLUETUN_HEALTH_CHECK_INTERVAL_S": "0.5",
             "ENGINE_HEALTH_CHECK_INTERVAL_S": "1",
@@ -56,6 +55,11 @@ class Sidecar:
 
     def start(self, **environment: str) -> None:
         """Start it, and wait until it is ready."""
+        self.launch(**environment)
+        self.await_ready()
+
+    def launch(self, **environment: str) -> None:
+        """Start it, and wait until it listens."""
         self.environment |= environment
         offset = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
@@ -70,7 +74,10 @@ class Sidecar:
             return match[1] if match else None
 
         self.url = wait_for(address, "mayday listening")
-        wait_for(lambda: self.get("/-/ready")[0] == 200, "mayday ready")
+
+    def await_ready(self) -> None:
+        """Wait until it has read Docker."""
+        wait_for(lambda: self.get("/-/ready")[0] == 200, f"mayday ready; log:\n{self.tail()}")
 
     def stop(self) -> int | None:
         """Stop it as Docker would; returns its exit code."""
@@ -131,17 +138,19 @@ class Sidecar:
             return body["status"] == "normal" and all(
                 body[f"vpn{i}"]["phase"] == "healthy"
                 and len(self.lab.engines(name, running=True)) == share
-                and all(self._connected(engine) for engine in self.lab.engines(name))
+                and all(self.lab.connected(engine) for engine in self.lab.engines(name))
                 for i, name in ((1, "gluetun"), (2, "gluetun_2"))
             )
 
         wait_for(whole, f"{share} working engines on each VPN")
 
-    def _connected(self, engine: str) -> bool:
-        try:
-            return "eth0" in self.lab.network_of(engine)
-        except APIError:  # it was replaced, or stopped, since it was listed
-            return False
+    def engines(self) -> dict[str, dict[str, Any]]:
+        """`/engines`, by name."""
+        return {item["container_name"]: item for item in json.loads(self.get("/engines")[1])}
+
+    def history(self, kind: str) -> list[dict[str, Any]]:
+        """The records of one kind, the newest first."""
+        return [r for r in json.loads(self.get("/history?limit=1000")[1])["records"] if r["kind"] == kind]
 
     def tail(self) -> str:
         """The end of its log."""
