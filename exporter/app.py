@@ -25,7 +25,8 @@ from exporter.journal.journal import Journal
 from exporter.observer import Observer
 from exporter.peers.host import Siblings, own_container_id
 from exporter.settings.settings import Control
-from exporter.sources.alertmanager import AlertmanagerApi, Selection
+from exporter.sources.alertmanager import AlertmanagerApi
+from exporter.sources.alertmanager_wire import Selection
 from exporter.sources.engines import HttpEngineProbe
 from exporter.sources.gluetun import GluetunApi
 from exporter.telemetry.metrics import Metrics
@@ -160,7 +161,7 @@ class App:
 
     async def _ask_alertmanager(self, api: AlertmanagerApi) -> None:
         asked_at = self.clock.mono()
-        self.controller.synchronise(await api.active(), asked_at)
+        self.controller.synchronise(await api.listing(), asked_at)
 
     async def __aexit__(self, *_error: object) -> None:
         """Begin nothing new, let what is under way end, close every part."""

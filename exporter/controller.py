@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from exporter.clock import Clock
-    from exporter.core.alerts import Alert
+    from exporter.core.alerts import Alert, Listing
     from exporter.core.model import Container, Fleet, Moment, Signal
     from exporter.fleet.results import Result
     from exporter.journal.memory import Memories
@@ -213,12 +213,12 @@ class Controller:
         self.evaluate()
         return [heard for _, heard in results]
 
-    def synchronise(self, active: Iterable[Alert] | None, asked_at: float) -> None:
-        """Take what Alertmanager's API says is active; None: it gave no answer, which changes nothing."""
-        self._condition.alertmanager_up = active is not None
-        if active is not None:
-            for alert in self.alerts.synchronise(active, asked_at, self.clock.now()):
-                self.recorder.alert_changed(alert)
+    def synchronise(self, listing: Listing | None, asked_at: float) -> None:
+        """Take what Alertmanager's API lists; None: it gave no answer, which changes nothing."""
+        self._condition.alertmanager_up = listing is not None
+        for alert in self.alerts.synchronise(listing, asked_at, self.clock.now()):
+            self.recorder.alert_changed(alert)
+        if listing is not None:
             self._save()
         self.evaluate()
 

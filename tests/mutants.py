@@ -216,11 +216,10 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "9: a message is used whole or not at all",
-        'raise BadRequestError(f"{where}.status is neither firing nor resolved")',
+        "9: an alert with an odd status is none",
+        'raise _UnreadableError("its status is neither firing nor resolved")',
         'status = "firing"',
     ),
-    Mutant("10: own alerts are no signals", "if name.startswith(OWN_PREFIX) or", "if"),
     # Safe removal: two steps.
     Mutant(
         "safe: a removal needs a carrier",
@@ -292,6 +291,12 @@ MUTANTS = (
         "        if drills_to_end(controller.policy.vpns, [*controller.signals(now), drill], now):\n",
         "        if False:\n",
     ),
+    Mutant(
+        "10: own alerts are no signals",
+        "and (name.startswith(OWN_PREFIX) or name in TEST_ALERTS)",
+        "and name in TEST_ALERTS",
+    ),
+    Mutant("10: alerts about missing data are no signals", "and name in NO_DATA_ALERTS", "and False"),
     # What is done: the table of section 4.
     Mutant(
         "emergency: the health manager is paused",
@@ -401,9 +406,25 @@ MUTANTS = (
         "DOUBTS = frozenset({Verdict.SUSPECT})",
     ),
     Mutant(
-        "alerts: an end outweighs late copies",
-        "if alert.starts_at < known.alert.starts_at or not known.alert.firing:",
-        "if alert.starts_at < known.alert.starts_at:",
+        "alerts: a late copy is known for one",
+        "if now.mono - known.heard < LATE_COPY_S and alert.starts_at <= known.reach:",
+        "if False:",
+    ),
+    Mutant(
+        "alerts: one start may fire twice",
+        "if now.mono - known.heard < LATE_COPY_S and alert.starts_at <= known.reach:",
+        "if alert.starts_at <= known.reach:",
+    ),
+    Mutant(
+        "alerts: the end of an older incident ends no newer one",
+        "        if last < threshold:\n",
+        "        if False:\n",
+    ),
+    Mutant("alerts: a silenced one has not ended", "        if key in listing.silent:\n", "        if False:\n"),
+    Mutant(
+        "alerts: an empty list right after a restart ends nothing",
+        "elif asked_at - incident.absent_since >= ABSENT_S:",
+        "elif True:",
     ),
     Mutant(
         "alerts: they expire unheard",

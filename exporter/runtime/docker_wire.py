@@ -201,7 +201,7 @@ def _watches(config: dict[str, Any]) -> frozenset[str]:
     if SIDECAR_LABEL not in (config.get("Labels") or {}):
         return frozenset()
     pairs = dict(entry.partition("=")[::2] for entry in config.get("Env") or [])
-    if pairs.get("CONTROL", "").strip() not in {"", "on"}:
+    if pairs.get("CONTROL", "").strip().lower() not in {"", "on"}:
         return frozenset()
     names = {value.strip() for key, value in pairs.items() if _VPN_NAME_SETTING.fullmatch(key)}
     return frozenset(names - {""})

@@ -22,6 +22,8 @@ DEFAULT_PORTS = range(19000, 20000)
 """Engine ports of acestream-orchestrator; without GLUETUN_PORT_RANGE_n the VPNs divide them evenly."""
 DEFAULT_ALERT_EXPIRY_S = 5 * 3600
 """Longer than Alertmanager's default `repeat_interval` (4 h) rounded up to its `group_interval` (5 m)."""
+DEFAULT_ALERT_MATCHERS = 'severity!~"info|none"'
+"""An alert that only informs is no reason to remove engines; one without a severity is one."""
 
 
 class VpnMode(StrEnum):
@@ -54,6 +56,11 @@ class LogLevel(StrEnum):
     WARNING = "warning"
     ERROR = "error"
 
+    @classmethod
+    def _missing_(cls, value: object) -> LogLevel | None:
+        """`warn`, as many programs call it."""
+        return cls.WARNING if value == "warn" else None
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -85,10 +92,11 @@ class Settings:
     """TLS and basic authentication, in the format of Prometheus' exporter toolkit."""
     api_key: Secret | None = None
     webhook_token: Secret | None = None
-    alertmanager_url: str | None = None
+    alertmanager_url: str | None = field(default=None, repr=False)
+    """May hold a name and a password."""
     alertmanager_interval_s: float = 60.0
     alert_vpn_label: str = "vpn"
-    alert_matchers: tuple[Matcher, ...] = ()
+    alert_matchers: tuple[Matcher, ...] = parse_matchers(DEFAULT_ALERT_MATCHERS)
     alert_expiry_s: float = DEFAULT_ALERT_EXPIRY_S
     state_dir: Path | None = None
     history_days: int = 30
@@ -293,7 +301,7 @@ def _web_config(env: Environment) -> Path | None:
 
 def _matchers(env: Environment) -> tuple[Matcher, ...]:
     try:
-        return parse_matchers(env.text("ALERT_MATCHERS"))
+        return parse_matchers(env.text("ALERT_MATCHERS", DEFAULT_ALERT_MATCHERS))
     except ValueError as error:
         env.fault("ALERT_MATCHERS", str(error))
         return ()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.core import alerts
-from exporter.core.alerts import Alert, Incident, Origin
+from exporter.core.alerts import Alert, Incident, Listing, Origin
 from exporter.core.texts import utc_time
 
 if TYPE_CHECKING:
@@ -31,14 +30,14 @@ class AlertSource:
         self.book, heard = alerts.hear(self.book, alert, now, self._expiry_s)
         return heard
 
-    def synchronise(self, active: Iterable[Alert], asked_at: float, now: Moment) -> list[Alert]:
-        """Take Alertmanager's list of active alerts; the alerts that began or ended for us by that."""
+    def synchronise(self, listing: Listing | None, asked_at: float, now: Moment) -> list[Alert]:
+        """Take Alertmanager's list of alerts (None: no answer); the alerts that began or ended for us by that."""
         before = self.book
-        self.book = alerts.synchronise(before, active, asked_at, now, self._expiry_s)
+        self.book = alerts.synchronise(before, listing, asked_at, now, self._expiry_s)
         return [
             incident.alert
             for key, incident in self.book.items()
-            if incident.alert != (before[key].alert if key in before else replace(incident.alert, firing=False))
+            if incident.alert.firing is not (key in before and before[key].alert.firing)
         ]
 
     def signals(self, now: Moment) -> list[Signal]:
@@ -64,6 +63,7 @@ class AlertSource:
                 "since": times.moment(incident.since),
                 "heard": times.relative(incident.heard),
                 "expires": times.relative(incident.expires),
+                "reach": incident.reach.isoformat(),
             }
             for incident in self.book.values()
         ]
@@ -81,8 +81,12 @@ class AlertSource:
                     bool(item["firing"]),
                     Origin(item["origin"]),
                 )
-                incident = Incident(
-                    alert, times.moment(item["since"]), times.mono(item["heard"]), times.mono(item["expires"])
+                book[alert.fingerprint] = Incident(
+                    alert,
+                    times.moment(item["since"]),
+                    times.mono(item["heard"]),
+                    times.mono(item["expires"]),
+                    # Earlier versions wrote no reach, and knew one start of an incident only.
+                    utc_time(item.get("reach", item["starts_at"])),
                 )
-                book[alert.fingerprint] = incident
         self.book = book

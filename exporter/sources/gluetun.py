@@ -9,6 +9,8 @@ from typing import Any
 
 import aiohttp
 
+from exporter.sources.http_errors import describe
+
 log = logging.getLogger("mayday")
 
 ROUTES = ("/v1/portforward", "/v1/openvpn/portforwarded")
@@ -37,8 +39,7 @@ class GluetunApi:
         except _NoAnswerError as error:
             self._note(address, str(error))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            # Only the kind of error: its text may hold what was sent.
-            self._note(address, type(error).__name__)
+            self._note(address, describe(error))
         else:
             self._told.pop(address, None)
             return port

@@ -27,7 +27,7 @@ DETECTION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
 WORK_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 FAILURE_REASONS = tuple(reason for reason in Reason if reason not in {Reason.DOCKER_HEALTHY, Reason.STABILIZED})
-WEBHOOK_RESULTS = (*Heard, "own", "unmatched", "no_vpn")
+WEBHOOK_RESULTS = (*Heard, "own", "no_data", "unmatched", "no_vpn", "invalid")
 """What became of an alert: what it did to the book, or why it is no signal (`Ignored` of the Alertmanager source)."""
 
 

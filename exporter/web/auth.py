@@ -132,9 +132,11 @@ def _names_this_machine(request: web.Request) -> bool:
 
 def _is_loopback(address: str | None) -> bool:
     try:
-        return ipaddress.ip_address(address or "").is_loopback
+        found = ipaddress.ip_address(address or "")
     except ValueError:
         return False
+    # A socket that listens on :: shows an IPv4 client as ::ffff:127.0.0.1.
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 # --- who is answered at all ------------------------------------------------------------------------------------------

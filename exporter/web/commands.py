@@ -9,7 +9,7 @@ from aiohttp import web
 
 from exporter.core.alerts import Alert, Heard
 from exporter.errors import BadRequestError
-from exporter.sources.alertmanager import LABEL_LIMIT, is_text, parse_webhook
+from exporter.sources.alertmanager_wire import LABEL_LIMIT, is_text, parse_webhook
 from exporter.web.auth import require
 from exporter.web.inputs import read_body, read_json_object
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from exporter.actions.provisioning import Provisioning
     from exporter.controller import Controller
     from exporter.settings.settings import Settings
-    from exporter.sources.alertmanager import Selection
+    from exporter.sources.alertmanager_wire import Selection
     from exporter.telemetry.metrics import Metrics
 
 MAX_DRILL_S = 24 * 3600

@@ -12,6 +12,7 @@ from exporter.errors import BadRequestError
 from exporter.journal.history import Kind, as_json
 from exporter.web import page, views
 from exporter.web.inputs import time_parameter, whole_parameter
+from exporter.web.packing import coding
 
 if TYPE_CHECKING:
     from exporter.controller import Controller
@@ -38,13 +39,16 @@ class Queries:
 
     async def metrics(self, request: web.Request) -> web.StreamResponse:
         """`GET /metrics`."""
-        handler = make_aiohttp_handler(self._metrics.registry)
+        handler = make_aiohttp_handler(self._metrics.registry, disable_compression=True)
         try:
-            return await handler(request)
+            response = await handler(request)
         except (TypeError, ValueError, LookupError):
             # The library fails on an Accept header with a malformed version: answer as if there were no such header.
             others = [(name, value) for name, value in request.headers.items() if name.lower() != "accept"]
-            return await handler(request.clone(headers=CIMultiDict(others)))
+            response = await handler(request.clone(headers=CIMultiDict(others)))
+        if (packed := coding(",".join(request.headers.getall("Accept-Encoding", [])))) is not None:
+            response.enable_compression(packed)
+        return response
 
     async def healthy(self, _request: web.Request) -> web.Response:
         """`GET /-/healthy`."""

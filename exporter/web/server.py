@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from exporter.controller import Controller
     from exporter.journal.journal import Journal
     from exporter.settings.settings import Settings
-    from exporter.sources.alertmanager import Selection
+    from exporter.sources.alertmanager_wire import Selection
     from exporter.telemetry.metrics import Metrics
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -81,7 +81,7 @@ class CountingRuntime(SimulatedRuntime):
         self.changes += 1
         return await super().restart(*args)
 
-    async def remove(self, *args: Any) -> Any:
+    async def remove(self, *args: Any, **options: Any) -> Any:
         self.changes += 1
         return await super().remove(*args)
 

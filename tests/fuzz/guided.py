@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["exporter"]):
     from exporter.settings import web_config as webconfig
     from exporter.settings.matchers import all_match, parse_matchers
     from exporter.settings.settings import Settings, from_environment
-    from exporter.sources.alertmanager import Ignored, Selection, parse_active, parse_webhook
+    from exporter.sources.alertmanager_wire import Ignored, Selection, parse_listing, parse_webhook
     from exporter.sources.gluetun import first_port
     from tests.support.memory import Memory, read, written
 
@@ -54,10 +54,12 @@ def webhook(data: bytes) -> None:
 def alertmanager(data: bytes) -> None:
     """Alerts about our VPNs, or a refusal."""
     try:
-        found = parse_active(data, SELECTION)
+        found = parse_listing(data, SELECTION)
     except BadRequestError:
         return
-    assert all(alert.vpn in SELECTION.vpns and alert.firing for alert in found)
+    assert all(alert.vpn in SELECTION.vpns and alert.firing for alert in found.firing)
+    for text in (*found.silent, *(alert.name for alert in found.firing)):
+        text.encode()
 
 
 def matchers(data: bytes) -> None:

@@ -70,7 +70,10 @@ SEEDS: dict[str, list[bytes]] = {
         _json({"version": "4", "alerts": [_alert(), _alert(status="resolved", labels={})], "truncatedAlerts": 0}),
         _json({"version": "1", "alerts": [_alert(values=None, orgId=1)], "state": "alerting"}),
     ],
-    "alertmanager": [_json([_alert(), {**_alert(), "status": {"state": "active"}}])],
+    "alertmanager": [
+        _json([_alert(status={"state": "active", "silencedBy": [], "inhibitedBy": []})]),
+        _json([_alert(status={"state": "suppressed", "silencedBy": ["a"], "inhibitedBy": []})]),
+    ],
     "matchers": [
         b'a=~"(a+b*)+c|(?i:ab)*?(x)\\1"',
         b'a!~"(ab|ba)*[^ab]{2,40}(?=x).*"',

@@ -12,7 +12,7 @@ from yarl import URL
 from exporter.core.model import Policy
 from exporter.errors import BadRequestError
 from exporter.settings.environment import Secret
-from exporter.sources.alertmanager import Selection, parse_active, parse_webhook
+from exporter.sources.alertmanager_wire import Selection, parse_listing, parse_webhook
 from exporter.telemetry.logs import TextFormatter
 from tests.fuzz.door import GUARDS, PAGES, Mayday, Stage
 from tests.fuzz.seeds import SEEDS
@@ -74,7 +74,7 @@ def test_half_a_surrogate_pair_is_no_text(stage: Stage) -> None:
     alert = message()["alerts"][0]
     alert["labels"]["alertname"] = "a\ud800"
     body = json.dumps(message(alerts=[alert])).encode()
-    with pytest.raises(BadRequestError, match="labels"):
+    with pytest.raises(BadRequestError, match="alertname"):
         parse_webhook(body, SELECTION)
     assert call(stage, "POST", "/webhook/alertmanager", data=body, headers=GUARDS).status == 400
     for page in PAGES:
@@ -94,7 +94,7 @@ def test_an_answer_of_alertmanager_nested_too_deeply_is_no_answer() -> None:
     """It once ended the job that asks with an error, and the metric went on saying that Alertmanager answers."""
     for body in (b"[" * 100_000, b'[{"labels": ' + b"[" * 100_000, b"[1]", b'{"a": 1}'):
         with pytest.raises(BadRequestError):
-            parse_active(body, SELECTION)
+            parse_listing(body, SELECTION)
 
 
 def test_a_secret_in_any_bytes_can_be_compared(stage: Stage) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from exporter.sources.alertmanager import OWN_PREFIX
+from exporter.sources.alertmanager_wire import OWN_PREFIX
 from tests.rules.exposition import exposed, unknown
 from tests.rules.shipped import ALERT_FILES, ALERTS, RECORDED, RULES, promtool, rules_in
 

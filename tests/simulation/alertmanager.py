@@ -59,7 +59,7 @@ class Alertmanager:
             word = "fires"
         elif self._rng.random() < 0.6:
             del self.firing[key]
-            item = {**known, "status": "resolved"}
+            item = {**known, "status": "resolved", "endsAt": self._wall()}
             word = "is resolved"
         else:
             item, word = known, "is repeated"
@@ -77,12 +77,14 @@ class Alertmanager:
         item = known or self._item(RULES[0], vpn)
         if firing:
             self.firing[key] = item
-        self.send(item if firing else {**item, "status": "resolved"})
+        self.send(item if firing else {**item, "status": "resolved", "endsAt": self._wall()})
         return f"alert {key} {'fires' if firing else 'is resolved'}"
 
     def _item(self, rule: str, vpn: str) -> dict[str, Any]:
-        wall = self._truth.clock.wall().isoformat().replace("+00:00", "Z")
-        return wire_alert("firing", f"{rule}-{vpn}", wall, alertname=rule, vpn=vpn, severity="critical")
+        return wire_alert("firing", f"{rule}-{vpn}", self._wall(), alertname=rule, vpn=vpn, severity="critical")
+
+    def _wall(self) -> str:
+        return self._truth.clock.wall().isoformat().replace("+00:00", "Z")
 
     def repeat(self) -> None:
         """Tell all firing alerts again, as after `repeat_interval`."""
@@ -128,7 +130,9 @@ class Alertmanager:
         self._under_way.clear()
         self.firing.clear()
         self.fault, self.lossy = None, 0.0
-        return [{**item, "status": "resolved"} for _, item in sorted(self._sent.items(), key=lambda pair: pair[0])]
+        last = [item for _, item in sorted(self._sent.items(), key=lambda pair: pair[0])]
+        over = {"status": "resolved", "endsAt": self._wall()}
+        return [item if item["status"] == "resolved" else {**item, **over} for item in last]
 
     # --- the API -----------------------------------------------------------------------------------------------------
 

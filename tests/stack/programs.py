@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import socket
 import subprocess
@@ -103,6 +104,14 @@ class Program:
         assert self._session is not None
         async with self._session.get(self.url + path, params=query) as response:
             return response.status, await response.text()
+
+    async def post(self, path: str, body: Any) -> Any:
+        """What the API answers to an order."""
+        assert self._session is not None
+        async with self._session.post(self.url + path, json=body) as response:
+            text = await response.text()
+            assert response.status == 200, text
+            return json.loads(text) if text else None
 
     async def json(self, path: str, **query: str) -> Any:
         """What the API answers."""

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import aiohttp
 from aiohttp import web
 
 from exporter.settings.settings import from_environment
@@ -15,6 +16,7 @@ from tests.support.settings import TWO_VPNS, vpn_names
 from tests.support.simulated import host_with, mayday_on
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
     from typing import Self
 
@@ -79,11 +81,51 @@ class Neighbours:
         return [f"{told.status} {told.labels['alertname']}" for told in self.told]
 
 
+class Link:
+    """The way from Prometheus to Alertmanager, which can be cut."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.port = free_port()
+        self._session: aiohttp.ClientSession | None = None
+        self._target = ""
+
+    async def open(self, target: str) -> web.AppRunner:
+        """Hand everything on to an address."""
+        self._target = target
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._hand_on)
+        app.cleanup_ctx.append(self._connected)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+        return runner
+
+    async def _connected(self, _app: web.Application) -> AsyncIterator[None]:
+        async with aiohttp.ClientSession() as self._session:
+            yield
+
+    async def _hand_on(self, request: web.Request) -> web.Response:
+        if not self.up:
+            raise web.HTTPServiceUnavailable
+        assert self._session is not None
+        headers = {"Content-Type": request.headers.get("Content-Type", "")}
+        url = self._target + request.path_qs
+        async with self._session.request(request.method, url, data=await request.read(), headers=headers) as answer:
+            return web.Response(
+                status=answer.status, body=await answer.read(), headers={"Content-Type": answer.headers["Content-Type"]}
+            )
+
+
 class Stack:
     """All of it. `async with` starts and stops it."""
 
-    def __init__(self, directory: Path, *, own_alerts_to_mayday: bool = False, webhook: bool = True) -> None:
+    def __init__(
+        self, directory: Path, *, own_alerts_to_mayday: bool = False, webhook: bool = True, link: Link | None = None
+    ) -> None:
+        """`link` is put between Prometheus and Alertmanager."""
         self._directory = directory
+        self.link = link
         self._own_alerts_to_mayday = own_alerts_to_mayday
         self._webhook = webhook
         self.neighbours = Neighbours()
@@ -112,11 +154,14 @@ class Stack:
             self._directory,
             {
                 "mayday:8000": mayday,
-                "alertmanager:9093": f"127.0.0.1:{self.alertmanager.port}",
+                "alertmanager:9093": f"127.0.0.1:{self.link.port if self.link else self.alertmanager.port}",
                 "probe:9115": neighbours,
             },
             local_rules="vpn-probe.yml",
         )
+        if self.link is not None:
+            link = await self.link.open(self.alertmanager.url)
+            self._exit.push_async_callback(link.cleanup)
         self.mayday = self.new_mayday(port)
         await self.mayday.__aenter__()
         self._exit.push_async_callback(self._end_mayday)

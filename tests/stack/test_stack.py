@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from exporter.core import alerts
 from exporter.core.model import Phase
 from grafana.build import FOLDER
 from tests.stack.programs import until
@@ -17,6 +18,8 @@ from tests.support.dashboards import queries
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 INTERVALS = "scrape, evaluation and group interval 1 s, health check 0.2 s, two failures"
@@ -137,8 +140,11 @@ async def test_maydays_own_alerts_change_nothing(tmp_path: Path) -> None:
         await stack.in_emergency(yes=False)
 
 
-async def test_alertmanagers_api_makes_up_for_a_webhook_that_never_comes(tmp_path: Path) -> None:
+async def test_alertmanagers_api_makes_up_for_a_webhook_that_never_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No webhook arrives, neither of the beginning nor of the end: Mayday reads both from Alertmanager."""
+    monkeypatch.setattr(alerts, "ABSENT_S", 2.0)
     async with Stack(tmp_path, webhook=False) as stack:
         stack.neighbours.probes["gluetun_2"] = 0
         await stack.in_emergency(yes=True)
@@ -147,8 +153,11 @@ async def test_alertmanagers_api_makes_up_for_a_webhook_that_never_comes(tmp_pat
         assert await stack.prometheus.value("sum(mayday_webhook_alerts_total)") == 0
 
 
-async def test_alertmanager_going_away_changes_nothing_and_shows(tmp_path: Path) -> None:
+async def test_alertmanager_going_away_changes_nothing_and_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While an external alert keeps a VPN failed, Alertmanager stops: the VPN stays failed, and a metric tells."""
+    monkeypatch.setattr(alerts, "ABSENT_S", 2.0)
     async with Stack(tmp_path) as stack:
         stack.neighbours.probes["gluetun_2"] = 0
         await stack.in_emergency(yes=True)

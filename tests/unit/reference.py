@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 
 DOWN = {"missing", "exited", "paused", "restarting", "created", "removing", "dead"}
 """What a container may be besides running."""
+LATE = 120.0
+"""For so long after an end copies of its beginning are late ones, seconds."""
+MISSING = 180.0
+"""For so long an alert is missing from the list before it is over, seconds."""
 
 
 @dataclass
@@ -17,9 +21,14 @@ class Incident:
     """The newest incident of one alert."""
 
     vpn: str
-    start: float
+    starts: list[float]
+    """Of every copy, as the sender's clock says."""
+    last: float
+    """Its latest start or, once it is over, its end if that is later: what starts after it is another incident."""
     firing: bool
     expires: float
+    over_at: float = -1e9
+    missing_since: float | None = None
 
 
 @dataclass
@@ -78,13 +87,64 @@ class Reference:
 
     # --- signals -----------------------------------------------------------------------------------------------------
 
-    def alert(self, fingerprint: str, vpn: str, start: float, *, firing: bool, now: float) -> None:
-        """An alert is heard: a later start is a new incident, and an end is final."""
+    def alert(
+        self,
+        fingerprint: str,
+        vpn: str,
+        start: float,
+        *,
+        firing: bool,
+        now: float,
+        wall: float,
+        end: float | None = None,
+    ) -> None:
+        """An alert is heard: what it says counts, but for a late copy, and for the late end of an older incident."""
         known = self.incidents.get(fingerprint)
-        if known is None or start > known.start:
-            self.incidents[fingerprint] = Incident(vpn, start, firing, now + self.expiry)
-        elif start == known.start and known.firing:
-            known.firing, known.expires = firing, now + self.expiry
+        over = start if end is None else max(start, end)
+        begins = min(start, wall)
+        if firing:
+            if known is not None and known.firing:
+                known.starts.append(start)
+                known.last = max(known.last, begins)
+                known.expires, known.missing_since = now + self.expiry, None
+            elif known is None or now - known.over_at >= LATE or start > known.last:
+                self.incidents[fingerprint] = Incident(vpn, [start], begins, True, now + self.expiry)
+            return
+        if known is None:
+            counts, last = True, over
+        elif not known.firing:
+            counts, last = start > known.last, max(known.last, over)
+        else:
+            counts, last = over >= known.last if end is not None else start >= min(known.starts), max(known.last, over)
+        if counts:
+            starts = [start] if known is None else [*known.starts, start]
+            self.incidents[fingerprint] = Incident(vpn, starts, last, False, now + self.expiry, now)
+
+    def listed(
+        self, firing: dict[str, tuple[str, float]], silent: set[str], *, whole: bool, now: float, wall: float
+    ) -> None:
+        """Alertmanager lists all alerts: VPN and start of those that fire, and those that say nothing."""
+        for fingerprint, (vpn, start) in firing.items():
+            known = self.incidents.get(fingerprint)
+            if known is not None and known.over_at >= now and start <= known.last:
+                continue  # asked before it was over
+            self.alert(fingerprint, vpn, start, firing=True, now=now, wall=wall)
+        for fingerprint, known in self.incidents.items():
+            if not known.firing or fingerprint in firing:
+                continue
+            if fingerprint in silent:
+                known.expires, known.missing_since = now + self.expiry, None
+            elif not whole:
+                known.missing_since = None
+            elif known.missing_since is None:
+                known.missing_since = now
+            elif now - known.missing_since >= MISSING:
+                known.firing, known.over_at, known.expires = False, now, now + self.expiry
+
+    def unanswered(self) -> None:
+        """Alertmanager gives no answer."""
+        for known in self.incidents.values():
+            known.missing_since = None
 
     def verdict(self, name: str, now: float) -> str:
         """Unhealthy if any source says so; healthy if Docker says so and none objects; else unknown."""

@@ -92,13 +92,38 @@ def test_a_secret_comes_from_a_file_and_is_never_shown(settings_of: SettingsOf, 
     """NAME_FILE works for every secret; no representation of the settings holds one."""
     path = tmp_path / "key"
     path.write_text("s3cret\n")
-    settings = settings_of(API_KEY_FILE=str(path), WEBHOOK_TOKEN="t0ken")
+    url = "http://mayday:passw0rd@alertmanager:9093"
+    settings = settings_of(API_KEY_FILE=str(path), WEBHOOK_TOKEN="t0ken", ALERTMANAGER_URL=url)
     assert settings.api_key == Secret("s3cret")
     assert settings.webhook_token is not None
     assert settings.webhook_token.reveal() == "t0ken"
     shown = f"{settings!r} {settings} {settings.api_key!s}"
     assert "s3cret" not in shown
     assert "t0ken" not in shown
+    assert "passw0rd" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("CONTROL", "ON", "on"),
+        ("CONTROL", "Dry-Run", "dry-run"),
+        ("LOG_LEVEL", "warn", "warning"),
+        ("LOG_LEVEL", "WARN", "warning"),
+        ("LOG_LEVEL", "Error", "error"),
+    ],
+)
+def test_words_in_any_case(name: str, text: str, expected: str, settings_of: SettingsOf) -> None:
+    """And a level of the log as other programs call it."""
+    assert getattr(settings_of(**{name: text}), name.lower()) == expected
+
+
+def test_which_alerts_count_by_default(settings_of: SettingsOf) -> None:
+    """All but those that only inform; an empty list of matchers, which is not an empty value, selects all."""
+    for severity, counts in {"": True, "critical": True, "info": False, "none": False, "information": True}.items():
+        assert all_match(settings_of().alert_matchers, {"severity": severity}) is counts, severity
+    assert settings_of(ALERT_MATCHERS="").alert_matchers == settings_of().alert_matchers
+    assert settings_of(ALERT_MATCHERS="{}").alert_matchers == ()
 
 
 def test_a_secret_given_twice_is_refused(settings_of: SettingsOf, tmp_path: Path) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from exporter.core import alerts, plan
-from exporter.core.alerts import Alert, Heard, Origin
+from exporter.core import plan
 from exporter.core.dependents import ManagedLabel, build_fleet
 from exporter.core.model import (
     Container,
@@ -25,9 +24,6 @@ from exporter.core.model import (
 from exporter.core.verdict import Sighting, combine, docker_signal, observe
 from tests.support.moments import moment
 from tests.support.values import NOW, fleet_of, signal, state_of, with_engines
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 LABEL = ManagedLabel("orchestrator.managed", "acestream")
 
@@ -132,77 +128,6 @@ def test_the_rule_that_combines_signals(signals: list[Signal], expected: Verdict
     """Unhealthy if any says so; else suspect if any says so; else healthy if Docker says so; otherwise unknown."""
     assert combine(signals, NOW).verdict is expected
     assert combine(reversed(signals), NOW) == combine(signals, NOW), "order does not matter"
-
-
-# --- alerts -----------------------------------------------------------------------------------------------------------
-
-
-def alert(
-    *, firing: bool = True, start: float = 0, fingerprint: str = "f", origin: Origin = Origin.ALERTMANAGER
-) -> Alert:
-    return Alert(fingerprint, moment(start).wall, "gluetun", "Probe", firing, origin)
-
-
-def said(*heard: Alert) -> tuple[list[Heard], int]:
-    book: Mapping[str, alerts.Incident] = {}
-    results = []
-    for position, item in enumerate(heard):
-        book, result = alerts.hear(book, item, moment(position), 3600.0)
-        results.append(result)
-    return results, len(alerts.alert_signals(book, "gluetun"))
-
-
-F, R, X = Heard.FIRING, Heard.RESOLVED, Heard.DUPLICATE
-
-
-@pytest.mark.parametrize(
-    ("heard", "results", "in_force"),
-    [
-        pytest.param([alert()], [F], 1, id="fires"),
-        pytest.param([alert(), alert()], [F, X], 1, id="repeat"),
-        pytest.param([alert(), alert(firing=False)], [F, R], 0, id="resolved"),
-        pytest.param([alert(), alert(firing=False), alert()], [F, R, X], 0, id="a late copy of the beginning"),
-        pytest.param([alert(), alert(firing=False), alert(firing=False)], [F, R, X], 0, id="the end, repeated"),
-        pytest.param([alert(firing=False), alert()], [R, X], 0, id="the end came first"),
-        pytest.param([alert(), alert(firing=False), alert(start=60)], [F, R, F], 1, id="a new incident"),
-        pytest.param([alert(start=60), alert(firing=False)], [F, X], 1, id="the end of an older incident"),
-        pytest.param([alert(), alert(fingerprint="g"), alert(firing=False)], [F, F, R], 1, id="two alerts, one ends"),
-    ],
-)
-def test_repeats_duplicates_and_late_copies(heard: list[Alert], results: list[Heard], in_force: int) -> None:
-    """An incident is a fingerprint and a start; its end outweighs every copy of its beginning."""
-    assert said(*heard) == (results, in_force)
-
-
-def test_an_alert_expires_unless_it_is_repeated() -> None:
-    """A repeat counts as being heard again."""
-    book, _ = alerts.hear({}, alert(), moment(0), 100.0)
-    book, _ = alerts.hear(book, alert(), moment(90), 100.0)
-    assert alerts.prune(book, moment(150))
-    assert not alerts.prune(book, moment(191))
-
-
-def test_alertmanagers_list_corrects_what_was_missed() -> None:
-    """Listed and unknown: fires. Known and not listed: ended. Heard after the question, or Grafana's: stays."""
-    book: Mapping[str, alerts.Incident] = {}
-    for item in (alert(fingerprint="gone"), alert(fingerprint="grafana", origin=Origin.GRAFANA)):
-        book, _ = alerts.hear(book, item, moment(0), 3600.0)
-    book, _ = alerts.hear(book, alert(fingerprint="fresh"), moment(20), 3600.0)
-    book = alerts.synchronise(book, [alert(fingerprint="missed")], moment(10).mono, moment(30), 3600.0)
-    firing = {key for key, incident in book.items() if incident.alert.firing}
-    assert firing == {"grafana", "fresh", "missed"}
-
-
-def test_the_book_is_bounded() -> None:
-    """Ended incidents make room; when all fire, the next is refused and nothing is lost."""
-    book: Mapping[str, alerts.Incident] = {}
-    for number in range(alerts.BOOK_LIMIT):
-        book, _ = alerts.hear(book, alert(fingerprint=str(number)), NOW, 3600.0)
-    full, result = alerts.hear(book, alert(fingerprint="one too many"), NOW, 3600.0)
-    assert (full, result) == (book, Heard.REJECTED)
-    book, _ = alerts.hear(book, alert(fingerprint="7", firing=False), NOW, 3600.0)
-    book, result = alerts.hear(book, alert(fingerprint="now it fits"), NOW, 3600.0)
-    assert (len(book), result) == (alerts.BOOK_LIMIT, Heard.FIRING)
 
 
 # --- fleet ------------------------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ def test_who_acts(others: list[Container], expected: str | None) -> None:
     [
         (["GLUETUN_CONTAINER_NAME=a", "GLUETUN_CONTAINER_NAME_2=b", "GLUETUN_API_KEY=x"], {"a", "b"}),
         (["GLUETUN_CONTAINER_NAME=a", "CONTROL=on"], {"a"}),
+        (["GLUETUN_CONTAINER_NAME=a", "CONTROL= ON "], {"a"}),
         (["GLUETUN_CONTAINER_NAME=a", "CONTROL=dry-run"], set()),
         (["GLUETUN_CONTAINER_NAME=a", "CONTROL=off"], set()),
         (["GLUETUN_CONTAINER_NAME=", "PATH"], set()),

@@ -48,6 +48,11 @@ PROBE_S = 10.0
 HEALTHS = ("none", "starting", "healthy", "unhealthy")
 PLACE = st.integers(0, 4)
 """Which VPN; taken modulo how many there are."""
+ALERT = st.integers(0, 5)
+BEGINS = st.sampled_from([-300.0, -100.0, -10.0, -2.0, -1.0, 0.0, 60.0, 3600.0])
+"""Starts of alerts before or after now: clocks differ, and copies come late."""
+LASTS = st.sampled_from([None, 0.0, 1.0, 50.0, 200.0])
+"""How long an alert lasted; None: its sender does not tell."""
 STATES = {word: ContainerState(word) for word in reference.DOWN - {"missing"}}
 
 
@@ -63,7 +68,7 @@ class CoreAgainstModel(RuleBasedStateMachine):
         self.boots = 0
         self.numbers = 0
         self.entries = 0
-        self.messages: list[tuple[int, int, bool]] = []
+        self.messages: list[tuple[int, float, float | None, bool]] = []
         self.book: dict[str, Incident] | Any = {}
         self.drills: dict[str, Signal] = {}
         self.containers: dict[str, Container | None] = {}
@@ -174,23 +179,55 @@ class CoreAgainstModel(RuleBasedStateMachine):
         self.jumped += seconds
         self.look()
 
-    @rule(key=st.integers(0, 5), start=st.integers(0, 3), firing=st.booleans())
-    def an_alert_is_heard(self, key: int, start: int, *, firing: bool) -> None:
-        self.messages.append((key, start, firing))
-        self._hear(key, start, firing=firing)
+    @rule(key=ALERT, start=BEGINS, lasted=LASTS, firing=st.booleans())
+    def an_alert_is_heard(self, key: int, start: float, lasted: float | None, *, firing: bool) -> None:
+        start += self.passed
+        self.messages.append((key, start, lasted, firing))
+        self._hear(key, start, lasted, firing=firing)
 
     @precondition(lambda self: self.messages)
     @rule(data=st.data(), ends=st.booleans())
     def an_alert_is_heard_again(self, data: st.DataObject, *, ends: bool) -> None:
         """A late copy, or its end."""
-        key, start, firing = data.draw(st.sampled_from(self.messages))
-        self._hear(key, start, firing=firing and not ends)
+        key, start, lasted, firing = data.draw(st.sampled_from(self.messages))
+        self._hear(key, start, lasted, firing=firing and not ends)
 
-    def _hear(self, key: int, start: int, *, firing: bool) -> None:
+    def _hear(self, key: int, start: float, lasted: float | None, *, firing: bool) -> None:
         name = self.name(key)
-        alert = Alert(f"alert-{key}", moment(start).wall, name, "Probe", firing)
+        end = None if firing or lasted is None else start + lasted
+        ends_at = None if end is None else moment(end).wall
+        alert = Alert(f"alert-{key}", moment(start).wall, name, "Probe", firing, ends_at=ends_at)
         self.book, _ = alerts.hear(self.book, alert, self.now, EXPIRY_S)
-        self.model.alert(f"alert-{key}", name, start, firing=firing, now=self.now.mono)
+        wall = self.passed + self.jumped
+        self.model.alert(f"alert-{key}", name, start, firing=firing, now=self.now.mono, wall=wall, end=end)
+        self.look()
+
+    @rule(
+        firing=st.dictionaries(ALERT, BEGINS, max_size=2),
+        silent=st.sets(ALERT, max_size=2),
+        whole=st.sampled_from([True, True, True, False]),
+    )
+    def alertmanager_lists_its_alerts(self, firing: dict[int, float], silent: set[int], *, whole: bool) -> None:
+        silent = silent - firing.keys()
+        found = [
+            Alert(f"alert-{key}", moment(start + self.passed).wall, self.name(key), "Probe", firing=True)
+            for key, start in firing.items()
+        ]
+        listing = alerts.Listing(tuple(found), frozenset(f"alert-{key}" for key in silent), whole=whole)
+        self.book = alerts.synchronise(self.book, listing, self.now.mono, self.now, EXPIRY_S)
+        self.model.listed(
+            {f"alert-{key}": (self.name(key), start + self.passed) for key, start in firing.items()},
+            {f"alert-{key}" for key in silent},
+            whole=whole,
+            now=self.now.mono,
+            wall=self.passed + self.jumped,
+        )
+        self.look()
+
+    @rule()
+    def alertmanager_gives_no_answer(self) -> None:
+        self.book = alerts.synchronise(self.book, None, self.now.mono, self.now, EXPIRY_S)
+        self.model.unanswered()
         self.look()
 
     @rule(place=PLACE, seconds=st.sampled_from([5.0, 300.0]))
@@ -236,6 +273,7 @@ class CoreAgainstModel(RuleBasedStateMachine):
         for vpn, port, explicit, _ in self.pending if kept else ():
             self._add(vpn, port, explicit=explicit, state=ContainerState.CREATED, orphan=Orphan.NEVER_STARTED)
         self.pending.clear()
+        self.model.unanswered()  # how long an alert has been missing from Alertmanager's list is not remembered
         for name in self.state.vpns:
             self.sightings[name] = Sighting()
             of_model = self.model.vpns[name]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from exporter.core.alerts import Alert
 from exporter.errors import BadRequestError
 from exporter.settings.environment import Secret
-from exporter.sources.alertmanager import Ignored, Selection, parse_webhook
+from exporter.sources.alertmanager_wire import Ignored, Selection, parse_webhook
 from tests.support.alerts import message, wire_alert
 from tests.support.waiting import until
 from tests.support.web_client import running
@@ -95,9 +95,9 @@ async def test_alerts_that_are_no_signals(client: Client) -> None:
         b'{"version": "4", "alerts": {}}',
         b'{"version": "4", "alerts": [1]}',
         b'{"version": "4", "alerts": [{"status": "odd"}]}',
-        b'{"version": "4", "alerts": [{"status": "firing", "labels": {"vpn": 1}, "startsAt": "2026-01-01T00:00:00Z"}]}',
+        b'{"version": "4", "alerts": [{"status": "firing", "labels": [], "startsAt": "2026-01-01T00:00:00Z"}]}',
         b'{"version": "4", "alerts": [{"status": "firing", "labels": {"vpn": "gluetun"}, "startsAt": "yesterday"}]}',
-        b'{"version": "4", "alerts": [{"status": "firing", "labels": {}, "startsAt": "0001-01-01T00:00:00+14:00"}]}',
+        b'{"version":"4","alerts":[{"status":"firing","labels":{"vpn":"gluetun"},"startsAt":"0001-01-01T00:00+14:00"}]}',
         b"\xff\xfe",
     ],
 )
