@@ -83,7 +83,7 @@ class CountingRuntime(SimulatedRuntime):
 
     async def remove(self, *args: Any, **options: Any) -> Any:
         self.changes += 1
-        return await super().remove(*args)
+        return await super().remove(*args, **options)
 
 
 class Mayday:
