@@ -23,7 +23,7 @@ from exporter.fleet.facts import Facts
 from exporter.fleet.ledger import Ledger
 from exporter.fleet.results import Inspected
 from exporter.journal.keeper import Keeper
-from exporter.sources.alerts import AlertSource
+from exporter.sources.alertmanager import AlertSource
 from exporter.sources.docker import DockerSource
 from exporter.sources.operator import OperatorSource
 from exporter.telemetry.durations import Durations

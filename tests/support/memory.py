@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from exporter.journal.keeper import Keeper
-from exporter.sources.alerts import AlertSource
+from exporter.sources.alertmanager import AlertSource
 from exporter.sources.operator import OperatorSource
 
 if TYPE_CHECKING:
