@@ -1,4 +1,4 @@
-"""The alerts that name a VPN, as signals: from webhooks, and from Alertmanager's API, which corrects what they missed."""
+"""The alerts that name a VPN, as signals: from webhooks, and from Alertmanager's API, which corrects the webhooks."""
 
 from __future__ import annotations
 

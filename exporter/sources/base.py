@@ -1,4 +1,4 @@
-"""What a source of signals is. Adding one touches its own file, the list in `app`, and the settings."""
+"""What a source of signals is. Adding one touches its own file, the list in `controller`, and the settings."""
 
 from __future__ import annotations
 
