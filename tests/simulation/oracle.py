@@ -34,7 +34,7 @@ class Oracle(Removals):
         total += sum(life.under_way.values())
         maximum = self.settings.policy.max_replicas
         if spec.labels.get(REQUESTED) == "true":
-            good = (self.requests > 0 and total < maximum) or self._made_good(vpn)
+            good = (self.requests > 0 and total < maximum) or self._made_good(vpn) or self._repairs(vpn)
             self.require(good, f"{spec.name} is created as requested, beside {total} of {maximum} (invariant 6)")
             return
         there = truth.known(truth.own_engines(vpn), life.made, AFTERMATH_S)
@@ -53,10 +53,19 @@ class Oracle(Removals):
                 target = 0
         count = len(carried) + life.under_way[vpn]
         self.require(
-            (count < target and total < maximum) or self._made_good(vpn),
+            (count < target and total < maximum) or self._made_good(vpn) or self._repairs(vpn),
             f"creation on {vpn}, which carries {[b.name for b in carried]} and {life.under_way[vpn]} under way, "
             f"and should carry {target}; in all {total} of {maximum} (invariant 6)",
         )
+
+    def _repairs(self, vpn: str) -> bool:
+        """Whether an engine lost its network with its VPN's container, and has no successor yet."""
+        truth, life = self.truth, self.life
+        assert life is not None
+        engines = truth.own_engines(vpn)
+        orphans = sum(map(truth.orphaned, engines))
+        young = sum(self.clock.age() - truth.appeared[b.id] < PATIENCE_S for b in engines if not truth.orphaned(b))
+        return orphans > life.under_way[vpn] + young
 
     def _holds_a_place(self, box: Box) -> bool:
         """Whether no other may be made in an engine's place: it serves, or has just been made and is on its way.
