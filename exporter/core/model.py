@@ -200,7 +200,6 @@ class Engine:
     """What its owner's label asks for when its VPN fails; None: nothing."""
     managed: bool = True
     """It carries the managed label; else it is no engine, and only its `response` is of interest."""
-
     successor_of: str | None = None
     """Id of the container that it was made from, and which goes once this one runs."""
 
@@ -244,11 +243,10 @@ class Group:
         states = Counter(self.states)
         states.update(engine.counted_as for engine in come)
         states.subtract(engine.counted_as for engine in gone)
-        planned = sum(engine.planned for engine in come) - sum(engine.planned for engine in gone)
-        orphans = sum(e.orphan is not None for e in come) - sum(e.orphan is not None for e in gone)
+        planned = self.planned + sum(e.planned for e in come) - sum(e.planned for e in gone)
+        orphans = self.orphans + sum(e.orphan is not None for e in come) - sum(e.orphan is not None for e in gone)
         successors = sum(e.successor_of is not None for e in come) - sum(e.successor_of is not None for e in gone)
-        counts = (self.planned + planned, self.orphans + orphans, self.successors + successors)
-        return Group(engines, guests, +states, *counts)
+        return Group(engines, guests, +states, planned, orphans, self.successors + successors)
 
 
 @dataclass(frozen=True)
@@ -323,13 +321,12 @@ class Capacity(StrEnum):
 
 
 class Response(StrEnum):
-    """What happens to a dependent owned by others when its VPN fails: `OTHERS_ON_FAILURE`, or its own label."""
+    """What happens to a dependent of others when its VPN fails: `OTHERS_ON_FAILURE`, or its label (`REMOVE`: only that)."""
 
     PARK = "park"
     """It is stopped, and started again when its VPN is healthy."""
     LEAVE = "leave"
     REMOVE = "remove"
-    """It is removed, as Mayday's own are: only by the label, for only its owner can want that."""
 
 
 @dataclass(frozen=True, slots=True)

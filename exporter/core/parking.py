@@ -48,4 +48,4 @@ def to_park(
 
 def may_bring_back(state: FleetState, vpn: str) -> bool:
     """Whether what was parked may be started again: its VPN has stabilized, and is not in doubt."""
-    return vpn in state.vpns and state.vpns[vpn].phase is Phase.HEALTHY and vpn not in state.doubtful
+    return vpn in state.having(Phase.HEALTHY) and vpn not in state.doubtful
