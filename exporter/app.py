@@ -14,6 +14,7 @@ from prometheus_client import disable_created_metrics
 from exporter.actions.calls import Calls
 from exporter.actions.cleanup import Cleanup
 from exporter.actions.health_manager import HealthManager
+from exporter.actions.parking import Parking
 from exporter.actions.provisioning import Provisioning
 from exporter.actions.rehearsal import Rehearsal
 from exporter.actions.repair import Repair
@@ -139,6 +140,7 @@ class App:
         calls, rehearsal = Calls(controller, self.runtime, self.observer.audit), Rehearsal(controller)
         self.cleanup = Cleanup(calls, rehearsal)
         self.provisioning = Provisioning(calls, self.cleanup, rehearsal, forwarded)
+        parking = Parking(calls, rehearsal)
         repair = Repair(calls, self.cleanup, self.provisioning, rehearsal, probe)
         health = HealthManager(controller, repair, probe, self.observer.audit)
         self.selection = Selection(settings.policy.vpns, settings.alert_vpn_label, settings.alert_matchers)
@@ -147,6 +149,7 @@ class App:
         jobs.on_request(Work.STABILIZATION, lambda _vpn: self._look())
         if settings.control is not Control.OFF:
             jobs.on_request(Work.CLEANUP, lambda vpn: self.cleanup.clean_up(vpn or ""))
+            jobs.on_request(Work.PARKING, lambda vpn: parking.park(vpn or ""))
             jobs.every(Work.PROVISION, settings.autoscale_interval_s, lambda _vpn: self.provisioning.provision())
             jobs.on_request(Work.REPAIR, lambda _vpn: repair.repair())
             jobs.every(Work.ENGINE_HEALTH, settings.engine_health_interval_s, lambda _vpn: health.check())

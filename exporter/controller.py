@@ -21,7 +21,7 @@ from exporter.core.verdict import Judgement
 from exporter.declarations import Declarations
 from exporter.fleet.facts import Facts
 from exporter.fleet.ledger import Ledger
-from exporter.fleet.results import Inspected
+from exporter.fleet.results import Inspected, StartedElsewhere
 from exporter.journal.keeper import Keeper
 from exporter.sources.alertmanager import AlertSource
 from exporter.sources.docker import DockerSource
@@ -65,7 +65,7 @@ class Controller:
         self.sources: tuple[SignalSource, ...] = (self.docker, self.alerts, self.operator)
         self._declarations = Declarations(self)
         self.state = initial_state(policy, clock.now())
-        self._keeper = Keeper(memories, (*self.sources, self.facts), policy, clock)
+        self._keeper = Keeper(memories, (*self.sources, self.facts, self.ledger.parked), policy, clock)
         self._judgements: Mapping[str, Judgement] = dict.fromkeys(policy.vpns, Judgement())
         self._deferred: Mapping[str, plan.Evacuation] = {}
         self._emergency_s = 0.0
@@ -163,7 +163,7 @@ class Controller:
         """Take an event about a container that is no VPN's; whether the engines have to be read again for it."""
         facts, now = self.facts, self.clock.mono()
         known = facts.container(event.id) is not None
-        if not known and facts.label.key not in event.labels:
+        if not known and not facts.may_concern(event.labels):
             return False
         if event.action == "destroy":
             gone = Inspected(event.id, None, now)
@@ -172,7 +172,7 @@ class Controller:
         if self.ledger.caused(event, now):
             return False
         if event.action in {"start", "restart"}:
-            facts.started_elsewhere(event.id)
+            self.note(StartedElsewhere(event.id))
         return True
 
     def take(self, *results: Result) -> None:
@@ -271,16 +271,18 @@ class Controller:
             now, fleet, before = self.clock.now(), self.fleet, self.state
             changes_at = [at for source in self.sources if (at := source.next_change(now)) is not None]
             signals = self._declarations.end_needed(self.signals(now), now)
-            decision = decide(before, fleet, signals, self.policy, now, min(changes_at, default=None))
-            self._judgements, self.state = decision.judgements, decision.state
-            self._deferred = decision.deferred
+            taken_back = self.ledger.parked.taken_back
+            decision = decide(before, fleet, signals, self.policy, now, min(changes_at, default=None), taken_back)
+            self._judgements, self.state, self._deferred = decision.judgements, decision.state, decision.deferred
             for change in decision.changes:
                 self._tell(change, fleet, event_at)
             if self.state is not before:
                 self._save()
-            self.ledger.find(fleet)
+            due = self.ledger.look(self.state, self.facts, now.mono)
             for vpn in sorted(self.ledger.vpns_to_undo_on.union(decision.cleanup)):
                 self.request(Work.CLEANUP, vpn, 0)
+            for vpn in sorted(due.union(decision.park)):
+                self.request(Work.PARKING, vpn, 0)
             if decision.repair:
                 self.request(Work.REPAIR, None, 0)
             if decision.provision:
@@ -312,6 +314,11 @@ class Controller:
         self.state, self._emergency_s = self._keeper.restore(document)
         self.publish()
 
+    async def remember(self) -> None:
+        """Save what has to outlive a restart, and wait until that is written."""
+        self._save()
+        await self._keeper.settle()
+
     def _save(self) -> None:
         if not self._condition.held:
             self._keeper.save(self.state, self._emergency_s)
@@ -339,5 +346,5 @@ class Controller:
             alertmanager_up=condition.alertmanager_up,
             journal_up=self._keeper.up,
             closing=condition.closing,
-            problems=condition.problems,
+            problems=(*condition.problems, *self.facts.problems, *self.ledger.parked.problems),
         )

@@ -11,6 +11,7 @@ class Work(StrEnum):
     RESYNC = "resync"
     POLL = "poll"
     CLEANUP = "cleanup"
+    PARKING = "parking"
     PROVISION = "provision"
     REPAIR = "repair"
     ENGINE_HEALTH = "engine_health"

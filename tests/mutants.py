@@ -67,7 +67,7 @@ MUTANTS = (
     ),
     Mutant(
         "1: a creation that comes about late is undone",
-        "            self.ledger.find(fleet)\n",
+        "        self._find(facts.fleet(), now)\n",
         "",
     ),
     Mutant(

@@ -65,7 +65,7 @@ class Calls:
         self._pass(guard)
         await self._runtime.start(container_id)
 
-    async def stop(self, container_id: str, grace_s: int, guard: Guard) -> None:
+    async def stop(self, container_id: str, grace_s: int | None, guard: Guard) -> None:
         """Stop a container; errors as `Runtime.stop`, and `OvertakenError`."""
         self._pass(guard)
         await self._runtime.stop(container_id, grace_s)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from exporter.core.model import Engine
 
 
+NOT_OWN = "not_own"
+"""The code of a refusal to remove what others made."""
+
+
 class Cleanup:
     """Stops and removes engines, each at most once at a time."""
 
@@ -56,17 +60,25 @@ class Cleanup:
     async def remove(self, engine: Engine, reason: RemoveReason, wanted: Callable[[], bool]) -> Outcome:
         """Stop and remove one engine as long as that is wanted."""
         grace_s = self._controller.settings.engine_stop_timeout_s
-        return await self._remove(engine.id, engine.name, engine.vpn, reason, wanted, grace_s)
+        # What was made anew has taken over the volumes of the one that it was made from; others' are theirs.
+        volumes = engine.own and reason is not RemoveReason.ORPHANED
+        return await self._remove(engine.id, engine.name, engine.vpn, reason, wanted, grace_s, volumes=volumes)
 
     async def undo(self, container_id: str, name: str, vpn: str, *, grace_s: int = 0) -> Outcome:
         """Remove what a creation made and should not have."""
-        return await self._remove(container_id, name, vpn, RemoveReason.OVERTAKEN, lambda: True, grace_s)
+        return await self._remove(container_id, name, vpn, RemoveReason.OVERTAKEN, lambda: True, grace_s, volumes=True)
 
     async def _remove(
-        self, container_id: str, name: str, vpn: str, reason: RemoveReason, wanted: Callable[[], bool], grace_s: int
+        self,
+        container_id: str,
+        name: str,
+        vpn: str,
+        reason: RemoveReason,
+        wanted: Callable[[], bool],
+        grace_s: int,
+        *,
+        volumes: bool,
     ) -> Outcome:
-        # What was made anew has taken over the volumes of the one that it was made from.
-        volumes = reason is not RemoveReason.ORPHANED
         controller = self._controller
         if controller.facts.is_gone(container_id):
             return Outcome.OK
@@ -100,8 +112,10 @@ class Cleanup:
             controller.evaluate()
         return Outcome.OK
 
-    async def remove_one(self, ref: str) -> Engine:
+    async def remove_one(self, ref: str, *, force: bool = False) -> Engine:
         """Remove the engine with this id, unambiguous id prefix, or name, because an operator asked for it.
+
+        One that Mayday did not make only with `force`; its volumes stay.
 
         Raises:
             BadRequestError: no engine, or several, have it.
@@ -113,6 +127,11 @@ class Cleanup:
         if len(found) != 1:
             number = f"{len(found)} engines have" if found else "no engine has"
             raise BadRequestError(f"{number} the id or name '{ref[:80]}'")
+        if not found[0].own and not force:
+            raise RefusedError(
+                f"engine '{found[0].name}' was not made by Mayday; ask again with ?force=true if it is to be removed",
+                code=NOT_OWN,
+            )
         outcome = await self.remove(found[0], RemoveReason.REQUESTED, lambda: True)
         # Docker may have been lost between the stop and the removal, and then nothing more was done.
         if outcome is not Outcome.OK or any(known.id == found[0].id for known in self._controller.fleet.engines):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from exporter.actions.calls import RETRY_S, OvertakenError
 from exporter.core import plan
+from exporter.core.dependents import MADE_LABEL
 from exporter.core.model import Container, ContainerState, Mode
 from exporter.core.plan import Outcome, ProvisionReason
 from exporter.core.spec import EngineSpec
@@ -54,6 +55,7 @@ class Provisioning:
         self._cleanup = cleanup
         self._rehearsal = rehearsal
         self._forwarded_port = forwarded_port
+        self._creations = 0
 
     # --- what is asked for -------------------------------------------------------------------------------------------
 
@@ -125,7 +127,9 @@ class Provisioning:
         return None if port is None else self.begin(Entry(Change.CREATE, vpn, self.free_name(), port))
 
     def begin(self, entry: Entry) -> Entry:
-        """Enter a creation into the ledger: its name and port are taken from now on."""
+        """Enter a creation into the ledger: its name and port are taken from now on, and it has a mark of its own."""
+        self._creations += 1
+        entry.made = f"{self._controller.clock.wall().timestamp() * 1000:.0f}-{self._creations}"
         self._controller.note(Begun(entry))
         return entry
 
@@ -232,23 +236,32 @@ class Provisioning:
     ) -> tuple[str, EngineSpec]:
         """Create under the entry's name, or the next free one if others took it meanwhile: id and specification."""
         for _ in range(NAME_TRIES):
-            made = replace(spec(entry), name=entry.name)
+            made = _marked(replace(spec(entry), name=entry.name), entry.made)
             try:
                 return await self._calls.create(made, wanted), made
             except ConflictError as error:
-                await self._read_who_took(entry.name, error)
+                if (container_id := await self._read_who_took(entry, error)) is not None:
+                    return container_id, made
                 entry.name = self.free_name()
                 if not self._still_needed(entry, reason):
                     raise OvertakenError from error
         raise ConflictError(f"no free name for an engine after {NAME_TRIES} tries, the last was '{entry.name}'")
 
-    async def _read_who_took(self, name: str, conflict: ConflictError) -> None:
-        """Others made a container that is not known of: it may be the very engine that was to be made."""
+    async def _read_who_took(self, entry: Entry, conflict: ConflictError) -> str | None:
+        """Others made a container that is not known of; its id if this very creation made it, by a call sent twice."""
         try:
             await self._calls.read_again()
         except RuntimeFailure as error:
             raise conflict from error
-        self._controller.note(NameTaken(name))
+        controller = self._controller
+        for engine in controller.fleet.on(entry.vpn):
+            if (engine.name, engine.made) == (entry.name, entry.made):
+                return engine.id
+        if entry.name not in controller.facts.names:
+            # It is only about to be made. Should it turn out to be this creation's, it is found by its mark and undone.
+            controller.note(Unanswered(replace(entry), 0))
+        controller.note(NameTaken(entry.name))
+        return None
 
     def _still_needed(self, entry: Entry, reason: ProvisionReason) -> bool:
         """Whether there is room, and need, for the engine of a place that is taken already."""
@@ -293,3 +306,8 @@ class Provisioning:
         if self._forwarded_port is None or any(engine.forwarded for engine in self._controller.fleet.on(vpn)):
             return None
         return await self._forwarded_port(vpn)
+
+
+def _marked(spec: EngineSpec, mark: str) -> EngineSpec:
+    """The specification of an own engine with the mark of its creation."""
+    return replace(spec, labels={**spec.labels, MADE_LABEL: mark}) if MADE_LABEL in spec.labels else spec

@@ -10,6 +10,7 @@ from exporter.settings.settings import Control
 if TYPE_CHECKING:
     from exporter.controller import Controller
     from exporter.core.model import Engine
+    from exporter.core.parking import ParkAction
     from exporter.core.plan import Fill, ProvisionReason, RemoveReason
 
 
@@ -24,6 +25,12 @@ class Rehearsal:
         """An engine would be removed."""
         if self._new("remove", engine.id):
             self._controller.recorder.removed(engine.vpn, engine.name, reason, Outcome.DRY_RUN)
+
+    def park(self, container_id: str, vpn: str, name: str, action: ParkAction) -> None:
+        """A container of others would be stopped, or started again."""
+        since = self._controller.state.vpns[vpn].since.mono
+        if self._new(action, container_id, str(since)):
+            self._controller.recorder.parked(vpn, name, action, Outcome.DRY_RUN)
 
     def provision(self, engine: Engine, reason: ProvisionReason) -> None:
         """An engine would be made to work again."""

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from exporter.core import plan
 from exporter.core.model import Phase, Reason, Verdict
+from exporter.core.parking import to_park
 from exporter.core.phases import ModeChange, step
 from exporter.core.verdict import combine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from exporter.core.model import Fleet, Moment, Policy, Signal
     from exporter.core.phases import FleetState, PhaseChange
@@ -30,7 +31,9 @@ class Decision:
     changes: tuple[PhaseChange | ModeChange, ...]
     """Phases first, then the mode."""
     cleanup: tuple[str, ...]
-    """VPNs on which engines are to be stopped or removed now."""
+    """VPNs on which engines are to be removed now."""
+    park: tuple[str, ...]
+    """VPNs on which dependents owned by others are to be stopped now."""
     deferred: Mapping[str, plan.Evacuation]
     """VPNs whose evacuation waits, and why."""
     repair: bool
@@ -66,8 +69,12 @@ def decide(
     policy: Policy,
     now: Moment,
     signals_change_at: float | None = None,
+    taken_back: Collection[str] = (),
 ) -> Decision:
-    """The decision at this moment; `signals_change_at` is when the signals change by time alone."""
+    """The decision at this moment; `signals_change_at` is when the signals change by time alone.
+
+    `taken_back` are the dependents, by container id, that their owners started again after they had been parked.
+    """
     judgements = judge(before.vpns, signals, now)
     state, changes = step(before, judgements, policy, now)
     state = plan.with_relief(state, fleet)
@@ -81,15 +88,19 @@ def decide(
     ]
     if signals_change_at is not None:
         ends.append(signals_change_at)
-    evacuations = {vpn: plan.evacuation(state, fleet, policy, now.mono, vpn) for vpn in state.having(Phase.FAILED)}
+    evacuations = {
+        vpn: plan.evacuation(state, fleet, policy, now.mono, vpn, taken_back) for vpn in state.having(Phase.FAILED)
+    }
+    safe = [vpn for vpn, evacuation in evacuations.items() if evacuation is plan.Evacuation.SAFE]
     ends += [plan.evacuation_due(state, policy, vpn) for vpn, e in evacuations.items() if e is plan.Evacuation.DELAY]
     return Decision(
         judgements,
         state,
         changes,
         cleanup=tuple(
-            vpn for vpn in state.vpns if evacuations.get(vpn) is plan.Evacuation.SAFE or plan.wrecks(state, fleet, vpn)
+            vpn for vpn in state.vpns if (vpn in safe and plan.ghosts(fleet, vpn)) or plan.wrecks(state, fleet, vpn)
         ),
+        park=tuple(vpn for vpn in safe if to_park(state, fleet, policy, vpn, taken_back)),
         deferred={vpn: e for vpn, e in evacuations.items() if e not in {None, plan.Evacuation.SAFE}},
         repair=bool(plan.orphans(state, fleet) or plan.superseded(state, fleet)),
         provision=relief_new or any(isinstance(c, ModeChange) or c.after is Phase.HEALTHY for c in changes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.core.model import Container, ContainerState, Engine, Fleet, Orphan
+from exporter.core.model import Container, ContainerState, Engine, Fleet, Orphan, Response
 from exporter.core.texts import whole_number
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ HOST_PORT_LABEL = "host.http_port"
 FORWARDED_LABEL = "acestream.forwarded"
 EXPLICIT_LABEL = "mayday.requested"
 MADE_LABEL = "mayday.made"
-"""On the containers that Mayday made itself: only these are its own to remove."""
+"""On the containers that Mayday made itself, with a value that no other creation has: only these are its own."""
+RESPONSE_LABEL = "mayday.on-failure"
+"""On a container of others: what happens to it when its VPN fails, whatever OTHERS_ON_FAILURE says."""
 SUCCESSOR_LABEL = "mayday.successor-of"
 """On a container that was made anew from another's configuration: the id of that one, which goes once this one runs."""
 SIDECAR_LABEL = "mayday.sidecar"
@@ -131,10 +133,11 @@ def read_engine(
     joined: Mapping[str, Namespace],
 ) -> Engine | None:
     """The engine that a container is, None when it is none; the arguments are those of `build_fleet`."""
-    vpn = vpn_of(container, vpns, known_ids) if label.marks(container) else None
+    labels = container.labels
+    managed = label.marks(container)
+    vpn = vpn_of(container, vpns, known_ids) if managed or RESPONSE_LABEL in labels else None
     if vpn is None:
         return None
-    labels = container.labels
     return Engine(
         id=container.id,
         name=container.name,
@@ -147,9 +150,20 @@ def read_engine(
         explicit=labels.get(EXPLICIT_LABEL) == "true",
         forwarded=labels.get(FORWARDED_LABEL) == "true",
         successor_of=labels.get(SUCCESSOR_LABEL),
-        own=MADE_LABEL in labels,
+        own=managed and MADE_LABEL in labels,
+        made=labels.get(MADE_LABEL),
+        response=response_of(container),
+        managed=managed,
         docker_health=container.health,
     )
+
+
+def response_of(container: Container) -> Response | None:
+    """What a container's label says of a failure of its VPN; what cannot be read means that it is left alone."""
+    word = container.labels.get(RESPONSE_LABEL)
+    if word is None:
+        return None
+    return Response(word) if word in set(Response) else Response.LEAVE
 
 
 def _port(text: str | None) -> int | None:

@@ -194,6 +194,12 @@ class Engine:
     """Mayday made it; what others made is theirs."""
     docker_health: ContainerHealth = ContainerHealth.NONE
     """What Docker's health check of the container itself says."""
+    made: str | None = None
+    """The mark of the creation by which Mayday made it."""
+    response: Response | None = None
+    """What its owner's label asks for when its VPN fails; None: nothing."""
+    managed: bool = True
+    """It carries the managed label; else it is no engine, and only its `response` is of interest."""
     successor_of: str | None = None
     """Id of the container that it was made from, and which goes once this one runs."""
 
@@ -218,6 +224,8 @@ class Group:
     """The engines of one VPN, and what is counted of them: with every change the counts go on from the last ones."""
 
     engines: tuple[Engine, ...] = ()
+    guests: tuple[Engine, ...] = ()
+    """Dependents that are no engines, but say by a label what is to happen to them when their VPN fails."""
     states: Mapping[EngineState, int] = field(default_factory=dict)
     """How many are in each state."""
     planned: int = 0
@@ -225,15 +233,20 @@ class Group:
     orphans: int = 0
     successors: int = 0
 
-    def changed(self, engines: tuple[Engine, ...], gone: Sequence[Engine], come: Sequence[Engine]) -> Group:
-        """The group of these engines, which differs from this one by those that are gone and those that have come."""
+    def changed(self, members: tuple[Engine, ...], gone: Sequence[Engine], come: Sequence[Engine]) -> Group:
+        """The group of these members, which differs from this one by those that are gone and those that have come."""
+        engines, guests = members, self.guests
+        if guests or not all(engine.managed for engine in come):
+            guests = tuple(member for member in members if not member.managed)
+            engines = tuple(member for member in members if member.managed)
+            gone, come = [e for e in gone if e.managed], [e for e in come if e.managed]
         states = Counter(self.states)
         states.update(engine.counted_as for engine in come)
         states.subtract(engine.counted_as for engine in gone)
-        planned = sum(engine.planned for engine in come) - sum(engine.planned for engine in gone)
-        orphans = sum(e.orphan is not None for e in come) - sum(e.orphan is not None for e in gone)
+        planned = self.planned + sum(e.planned for e in come) - sum(e.planned for e in gone)
+        orphans = self.orphans + sum(e.orphan is not None for e in come) - sum(e.orphan is not None for e in gone)
         successors = sum(e.successor_of is not None for e in come) - sum(e.successor_of is not None for e in gone)
-        return Group(engines, +states, self.planned + planned, self.orphans + orphans, self.successors + successors)
+        return Group(engines, guests, +states, planned, orphans, self.successors + successors)
 
 
 @dataclass(frozen=True)
@@ -294,6 +307,10 @@ class Fleet:
         """The engines of one VPN."""
         return self.groups[vpn].engines if vpn in self.groups else ()
 
+    def dependents(self, vpn: str) -> tuple[Engine, ...]:
+        """The engines of one VPN, and what else says by a label what is to happen to it when that VPN fails."""
+        return self.on(vpn) + self.groups[vpn].guests
+
 
 class Capacity(StrEnum):
     """`EMERGENCY_CAPACITY`: how much is provisioned automatically during an emergency."""
@@ -304,11 +321,12 @@ class Capacity(StrEnum):
 
 
 class Response(StrEnum):
-    """`OTHERS_ON_FAILURE`: what happens to an engine owned by others when its VPN fails."""
+    """What happens to a dependent of others when its VPN fails: `OTHERS_ON_FAILURE`, or its label (`REMOVE`: only that)."""
 
     PARK = "park"
     """It is stopped, and started again when its VPN is healthy."""
     LEAVE = "leave"
+    REMOVE = "remove"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from exporter.core.model import WRECKED, Capacity, ContainerState, EngineState, Mode, Orphan, Phase, Response
+from exporter.core.parking import to_park
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from exporter.core.model import Engine, Fleet, Policy
     from exporter.core.phases import FleetState
-
-
-PARKABLE = frozenset({ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.PAUSED})
 
 
 class RemoveReason(StrEnum):
@@ -99,9 +97,11 @@ def carriers(state: FleetState, fleet: Fleet) -> list[str]:
     ]
 
 
-def evacuation(state: FleetState, fleet: Fleet, policy: Policy, mono: float, vpn: str) -> Evacuation | None:
+def evacuation(
+    state: FleetState, fleet: Fleet, policy: Policy, mono: float, vpn: str, taken_back: Collection[str] = ()
+) -> Evacuation | None:
     """Whether the evacuation of a VPN is safe now (monotonic seconds); None: there is nothing to evacuate."""
-    if not must_evacuate(state, vpn) or not (ghosts(fleet, vpn) or to_park(fleet, policy, vpn)):
+    if not must_evacuate(state, vpn) or not (ghosts(fleet, vpn) or to_park(state, fleet, policy, vpn, taken_back)):
         return None
     if policy.min_replicas and not carriers(state, fleet):
         return Evacuation.NO_CARRIER
@@ -119,15 +119,8 @@ def may_evacuate(state: FleetState, fleet: Fleet, policy: Policy, mono: float, v
 
 
 def ghosts(fleet: Fleet, vpn: str) -> tuple[Engine, ...]:
-    """The engines of a failed VPN that failover removes: the own ones."""
-    return tuple(engine for engine in fleet.on(vpn) if engine.own)
-
-
-def to_park(fleet: Fleet, policy: Policy, vpn: str) -> tuple[Engine, ...]:
-    """The engines of a failed VPN that failover stops: those owned by others, as far as they run."""
-    if policy.others is not Response.PARK:
-        return ()
-    return tuple(engine for engine in fleet.on(vpn) if not engine.own and engine.state in PARKABLE)
+    """The dependents of a failed VPN that failover removes: the own engines, and those whose owners ask for it."""
+    return tuple(one for one in fleet.dependents(vpn) if one.own or one.response is Response.REMOVE)
 
 
 def wrecks(state: FleetState, fleet: Fleet, vpn: str) -> tuple[Engine, ...]:

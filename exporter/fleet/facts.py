@@ -10,12 +10,12 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from exporter.core.dependents import ManagedLabel, Namespace, read_engine, vpn_of
-from exporter.core.model import Container, ContainerState, Engine, Fleet
+from exporter.core.dependents import RESPONSE_LABEL, ManagedLabel, Namespace, read_engine, vpn_of
+from exporter.core.model import Container, ContainerState, Engine, Fleet, Response
 from exporter.fleet.namespaces import CLOCK_SLACK_S, Namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from exporter.core.model import Moment
 
@@ -47,6 +47,8 @@ class Facts:
         """By VPN and container id, the engines of that fleet."""
         self._homes: dict[str, str] = {}
         """The VPN of each of these engines, by container id."""
+        self._misread: dict[str, str] = {}
+        """By container id, what is wrong with its labels."""
         self._touched: dict[str, None] = {}
         """Ids of the containers that have changed since, in order."""
 
@@ -89,6 +91,12 @@ class Facts:
         namespace = self._namespaces.of(container)
         joined = {} if namespace is None else {container.id: namespace}
         engine = read_engine(container, vpns, self.label, self._known_ids, self.engine_health, joined)
+        self._misread.pop(container.id, None)
+        if engine is not None and engine.response is not None and container.labels[RESPONSE_LABEL] not in set(Response):
+            self._misread[container.id] = (
+                f"container '{container.name}' has an unknown value of the label {RESPONSE_LABEL} and is left alone;"
+                f" known are {', '.join(Response)}"
+            )
         if engine is not None and engine.orphan is None:
             self._namespaces.note(container, vpns[engine.vpn])
         return engine
@@ -136,6 +144,15 @@ class Facts:
         self._known_ids = {str(key): name for key, name in dict(saved).items() if name in self._vpn_as_of}
         self._fleet = None
 
+    def may_concern(self, labels: Mapping[str, str]) -> bool:
+        """Whether a container with these labels may be a dependent that is of interest."""
+        return self.label.key in labels or RESPONSE_LABEL in labels
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Labels that cannot be read, one sentence each."""
+        return tuple(self._misread.values())
+
     def container(self, container_id: str) -> Container | None:
         """One container as last read."""
         return self._containers.get(container_id)
@@ -158,7 +175,9 @@ class Facts:
         listing = list(listing)
         self.names = frozenset(container.name for container in listing)
         self.ids = frozenset(container.id for container in listing)
-        relevant = [c for c in listing if c.name in self._vpn_as_of or self.label.marks(c)]
+        relevant = [
+            c for c in listing if c.name in self._vpn_as_of or self.label.marks(c) or RESPONSE_LABEL in c.labels
+        ]
         seen = {container.id for container in relevant}
         for container in relevant:
             self._take(container, asked_at, now)
@@ -200,6 +219,14 @@ class Facts:
         known = self._containers.get(container_id)
         if known is not None:
             self._containers[container_id] = replace(known, started_at=None)
+        self._touch(container_id)
+
+    def stopped(self, container_id: str, now: Moment) -> None:
+        """We stopped a container."""
+        known = self._containers.get(container_id)
+        if known is not None:
+            self._containers[container_id] = replace(known, state=ContainerState.EXITED)
+            self._as_of[container_id] = now.mono  # what was asked while it was being stopped may not show it yet
         self._touch(container_id)
 
     def started(self, container_id: str, joined: Namespace | None, now: Moment, began: float) -> None:
@@ -272,6 +299,7 @@ class Facts:
         self._containers.pop(container_id, None)
         self._as_of.pop(container_id, None)
         self.engine_health.pop(container_id, None)
+        self._misread.pop(container_id, None)
         self._namespaces.forget(container_id)
         self._touch(container_id)
 

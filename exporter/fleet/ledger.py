@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING
 
+from exporter.fleet.parked import Parked
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from exporter.core.model import Engine, Fleet
+    from exporter.core.phases import FleetState
+    from exporter.fleet.facts import Facts
     from exporter.runtime.base import ContainerEvent
 
 ECHO_S = 5.0
@@ -30,6 +34,7 @@ class Change(StrEnum):
     CREATE = "create"
     RESTART = "restart"
     STOP = "stop"
+    START = "start"
     REMOVE = "remove"
 
 
@@ -37,6 +42,7 @@ _CAUSES = {
     Change.CREATE: frozenset({"create", "start"}),
     Change.RESTART: frozenset({"kill", "die", "stop", "start", "restart"}),
     Change.STOP: frozenset({"kill", "die", "stop"}),
+    Change.START: frozenset({"start"}),
     Change.REMOVE: frozenset({"kill", "die", "stop"}),
 }
 """The events that a change causes. Not `destroy`: it is a fact by itself."""
@@ -64,6 +70,8 @@ class Entry:
     name: str
     port: int | None = None
     container_id: str | None = None
+    made: str = ""
+    """The mark of a creation, which its container carries and no other."""
     stage: Stage = Stage.UNDER_WAY
     until: float = math.inf
     """When it is struck out, monotonic seconds."""
@@ -76,6 +84,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
+        self.parked = Parked()
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -106,13 +115,19 @@ class Ledger:
         """A container does not exist any more: nothing is left to be undone."""
         self._entries = [e for e in self._entries if e.stage is not Stage.UNDO or e.container_id != container_id]
 
-    def find(self, fleet: Fleet) -> None:
-        """Mark the engines that appeared under the name of a creation that got no answer."""
+    def look(self, state: FleetState, facts: Facts, now: float) -> set[str]:
+        """Compare with facts that were read whole; the VPNs on which something parked is to be started now."""
+        self._find(facts.fleet(), now)
+        return self.parked.look(state, facts, now)
+
+    def _find(self, fleet: Fleet, now: float) -> None:
+        """Mark the engines that creations without an answer made; an entry whose time is over keeps nothing taken."""
+        self._strike(now)
         if not any(entry.stage is Stage.UNSURE for entry in self._entries):
             return
-        engines = {(engine.vpn, engine.name): engine for engine in fleet.engines}
+        engines = {(engine.name, engine.made): engine for engine in fleet.engines if engine.own}
         for entry in self._entries:
-            engine = engines.get((entry.vpn, entry.name)) if entry.stage is Stage.UNSURE else None
+            engine = engines.get((entry.name, entry.made)) if entry.stage is Stage.UNSURE else None
             if engine is not None:
                 entry.container_id = engine.id
                 self.undo(entry)

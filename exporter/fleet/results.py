@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.core.dependents import Namespace
-    from exporter.core.model import Container, Moment
+    from exporter.core.model import Container, Engine, Moment
     from exporter.fleet.facts import Facts
     from exporter.fleet.ledger import Entry, Ledger
 
@@ -181,3 +181,51 @@ class Removed:
         facts.gone(self.container_id, now.mono)
         ledger.gone(self.container_id)
         ledger.end(self.entry, now.mono)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedToPark:
+    """A container of others is about to be stopped."""
+
+    engine: Engine
+
+    def apply(self, _facts: Facts, ledger: Ledger, now: Moment) -> None:
+        """Note it before that."""
+        ledger.parked.ask(self.engine, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A container of others was stopped by us."""
+
+    entry: Entry
+    container_id: str
+
+    def apply(self, facts: Facts, ledger: Ledger, now: Moment) -> None:
+        """Take it for stopped."""
+        facts.stopped(self.container_id, now)
+        ledger.parked.stopped(self.container_id)
+        ledger.end(self.entry, now.mono)
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A container of others is its owner's again."""
+
+    container_id: str
+
+    def apply(self, _facts: Facts, ledger: Ledger, _now: Moment) -> None:
+        """Forget that it was, or was to be, parked."""
+        ledger.parked.forget(self.container_id)
+
+
+@dataclass(frozen=True, slots=True)
+class StartedElsewhere:
+    """A container was started by others."""
+
+    container_id: str
+
+    def apply(self, facts: Facts, ledger: Ledger, _now: Moment) -> None:
+        """Its network has to be found out, and if it was parked, its owner has taken it back."""
+        facts.started_elsewhere(self.container_id)
+        ledger.parked.started_elsewhere(self.container_id)

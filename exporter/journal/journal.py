@@ -100,6 +100,16 @@ class Journal:
             self._document = text
         self._schedule()
 
+    async def settle(self, timeout_s: float = 2.0) -> None:
+        """Wait until what was saved is written; no longer than that, for a disk that hangs must stop nothing."""
+        if not self._usable:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._call(lambda: self._guarded(self._drain))
+        except TimeoutError:
+            log.warning("the journal was not written within %g s; check the disk of STATE_DIR", timeout_s)
+
     def append(self, record: Record) -> None:
         """Keep a record."""
         entry = file.to_row(record)

@@ -46,6 +46,10 @@ class Keeper:
         parts = {part.key: part.remember for part in self._parts}
         self._memories.save(to_document(state, emergency_s, parts, self._clock.now(), self._clock.boot))
 
+    async def settle(self) -> None:
+        """Wait until what was saved is written."""
+        await self._memories.settle()
+
     def restore(self, document: Mapping[str, Any]) -> tuple[FleetState, float]:
         """State and seconds of emergencies of an earlier run; the parts have taken over theirs.
 

@@ -62,6 +62,9 @@ class Memories(Protocol):
     def save(self, document: Mapping[str, object]) -> None:
         """Keep the newest document; never blocks."""
 
+    async def settle(self) -> None:
+        """Wait until the newest document is kept, though not for ever."""
+
 
 def to_document(
     state: FleetState,

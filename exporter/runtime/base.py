@@ -102,8 +102,10 @@ class Runtime(Protocol):
         """Start; nothing to do when it runs. `MissingError`: it, or the VPN that it joins, is gone.
         `ConflictError`: the VPN that it joins does not run."""
 
-    async def stop(self, container_id: str, grace_s: int) -> None:
-        """Send SIGTERM, and SIGKILL after `grace_s` seconds; nothing to do when it is stopped. `MissingError`: gone."""
+    async def stop(self, container_id: str, grace_s: int | None) -> None:
+        """Send SIGTERM, and SIGKILL after `grace_s` seconds; nothing to do when it is stopped. `MissingError`: gone.
+
+        None: the container's own stop timeout."""
 
     async def restart(self, container_id: str, grace_s: int) -> None:
         """Stop with `grace_s`, then start. Errors as `start`."""

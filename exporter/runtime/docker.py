@@ -159,11 +159,15 @@ class DockerRuntime:
         """Start a container."""
         await self._run(Operation.START, f"start '{container_id[:12]}'", lambda api: api.start(container_id))
 
-    async def stop(self, container_id: str, grace_s: int) -> None:
-        """Stop a container. The SDK adds the grace to the time-out."""
-        await self._run(
-            Operation.STOP, f"stop '{container_id[:12]}'", lambda api: api.stop(container_id, timeout=grace_s)
-        )
+    async def stop(self, container_id: str, grace_s: int | None) -> None:
+        """Stop a container. The SDK adds the grace to the time-out, so a container's own is asked for."""
+
+        def call(api: APIClient) -> None:
+            own = api.inspect_container(container_id)["Config"].get("StopTimeout") if grace_s is None else grace_s
+            # Without a time the SDK counts on Docker's default; a negative one means that Docker never kills.
+            api.stop(container_id, timeout=own if own is None or own >= 0 else None)
+
+        await self._run(Operation.STOP, f"stop '{container_id[:12]}'", call)
 
     async def restart(self, container_id: str, grace_s: int) -> None:
         """Restart a container. The SDK adds the grace to the time-out."""

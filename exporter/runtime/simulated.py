@@ -35,6 +35,8 @@ LATENCY_S = {
     "events": 0.002,
 }
 """About what one call takes on Docker Engine 20.10 on two cores, seconds."""
+OWN_GRACE_S = 10.0
+"""The stop timeout of a container that was given none."""
 AT_ONCE = 4
 """Calls that change something and are carried out at the same time; the daemon saturates at a few."""
 
@@ -130,9 +132,10 @@ class SimulatedRuntime:
         """Start a container."""
         await self._call("start", lambda: self.host.start(self.host.find(container_id)), container_id)
 
-    async def stop(self, container_id: str, grace_s: int) -> None:
+    async def stop(self, container_id: str, grace_s: int | None) -> None:
         """Stop a container."""
-        await self._call("stop", lambda: self.host.stop(self.host.find(container_id)), container_id, grace_s)
+        seconds = OWN_GRACE_S if grace_s is None else grace_s
+        await self._call("stop", lambda: self.host.stop(self.host.find(container_id)), container_id, seconds)
 
     async def restart(self, container_id: str, grace_s: int) -> None:
         """Restart a container."""

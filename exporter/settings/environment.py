@@ -96,16 +96,19 @@ class Environment:
             return default
         return number
 
-    def choice(self, name: str, kind: type[T], default: T) -> T:
-        """One of the words of an enumeration."""
+    def choice(self, name: str, kind: type[T], default: T, but: T | None = None) -> T:
+        """One of the words of an enumeration, `but` one of them."""
         value = self.text(name)
         if not value:
             return default
         try:
-            return kind(value.lower())
+            chosen: T | None = kind(value.lower())
         except ValueError:
-            self.fault(name, f"{_shown(value)} is none of {', '.join(kind)}")
+            chosen = None
+        if chosen is None or chosen == but:
+            self.fault(name, f"{_shown(value)} is none of {', '.join(word for word in kind if word is not but)}")
             return default
+        return chosen
 
     def secret(self, name: str) -> Secret | None:
         """A secret, from the variable or from the file that NAME_FILE names; None when neither is set."""

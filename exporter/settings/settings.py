@@ -175,7 +175,7 @@ def _policy(env: Environment, values: Mapping[str, str]) -> Policy:
         ports=_port_ranges(env, values, vpns),
         capacity=env.choice("EMERGENCY_CAPACITY", Capacity, Capacity.REDUCED),
         evacuation_delay_s=env.number("EVACUATION_DELAY_S", 5, low=0, high=3600),
-        others=env.choice("OTHERS_ON_FAILURE", Response, Response.PARK),
+        others=env.choice("OTHERS_ON_FAILURE", Response, Response.PARK, but=Response.REMOVE),
         stabilization_s=env.number("VPN_STABILIZATION_PERIOD_S", 120, low=0, high=86400),
         start_timeout_s=env.number("VPN_START_TIMEOUT_S", 120, low=1, high=86400),
     )

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from exporter import __version__
 from exporter.core.alerts import Heard
 from exporter.core.model import EngineState, Mode, Phase, Reason, Source, Verdict
+from exporter.core.parking import ParkAction
 from exporter.core.plan import ProvisionReason, RemoveReason
 from exporter.runtime.base import CallResult, Operation
 
@@ -71,6 +72,12 @@ class Metrics:
             "mayday_engines_provisioned_total",
             "Engines created or repaired, by why and with what result.",
             ("vpn", "reason", "result"),
+            registry=registry,
+        )
+        self.parked = Counter(
+            "mayday_engines_parked_total",
+            "Containers of others stopped for a failure (park) or started again after it (unpark), with what result.",
+            ("vpn", "action", "result"),
             registry=registry,
         )
         self.detection = Histogram(
@@ -140,6 +147,8 @@ class Metrics:
                     self.removed.labels(vpn, removed_for, result)
                 for provisioned_for in ProvisionReason:
                     self.provisioned.labels(vpn, provisioned_for, result)
+                for action in ParkAction:
+                    self.parked.labels(vpn, action, result)
         for operation in Operation:
             for call_result in CallResult:
                 self.docker_requests.labels(operation, call_result)

@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.core.model import Mode, Phase, Reason
+from exporter.core.parking import ParkAction
 from exporter.journal.history import Kind, Record
 
 if TYPE_CHECKING:
@@ -101,6 +102,12 @@ class Recorder:
         """An engine was created or repaired, or could not be."""
         self.metrics.provisioned.labels(vpn, reason, result).inc()
         self._action("provision", vpn, name, reason, result, note)
+
+    def parked(self, vpn: str, name: str, action: ParkAction, result: str, note: str = "") -> None:
+        """A container of others was stopped for a failure or started again after it, or could not be."""
+        self.metrics.parked.labels(vpn, action, result).inc()
+        reason = "vpn_failed" if action is ParkAction.PARK else "vpn_healthy"
+        self._action(action, vpn, name, reason, result, note)
 
     def _action(self, action: str, vpn: str, name: str, reason: str, result: str, note: str) -> None:
         message = f"{action} engine '{name}' on VPN '{vpn}' ({reason}): {result}" + (f": {note}" if note else "")

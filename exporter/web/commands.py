@@ -83,7 +83,10 @@ class Commands:
     async def remove_engine(self, request: web.Request) -> web.Response:
         """`DELETE /engines/{ref}`."""
         self._require_api_key(request)
-        engine = await self._cleanup.remove_one(request.match_info["ref"])
+        force = request.query.get("force", "false")
+        if force not in {"true", "false"}:
+            raise BadRequestError("force must be true or false")
+        engine = await self._cleanup.remove_one(request.match_info["ref"], force=force == "true")
         return web.json_response({"container_id": engine.id, "container_name": engine.name})
 
     async def start_drill(self, request: web.Request) -> web.Response:

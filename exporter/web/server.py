@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from exporter.actions.cleanup import NOT_OWN
 from exporter.errors import BadRequestError, ConfigError, RefusedError
 from exporter.settings.web_config import WebConfig, WebConfigError
 from exporter.web.auth import Authenticator
@@ -149,7 +150,7 @@ class WebServer:
             wait = error.retry_after_s
             body = {"error": str(error), "code": error.code, "retry_after_seconds": wait}
             headers = {} if wait is None else _retry_after(wait)
-            return web.json_response(body, status=503, headers=headers)
+            return web.json_response(body, status=409 if error.code == NOT_OWN else 503, headers=headers)
 
     @web.middleware
     async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -47,6 +47,9 @@ class _Fixed:
     def save(self, document: Mapping[str, object]) -> None:
         self.saved = dict(document)
 
+    async def settle(self) -> None:
+        pass
+
 
 def written(memory: Memory, policy: Policy, now: Moment, boot: str) -> dict[str, Any]:
     fixed = _Fixed(now, boot)

@@ -21,6 +21,7 @@ from exporter.core.model import (
     Source,
     Verdict,
 )
+from exporter.core.parking import to_park
 from exporter.core.phases import Emergency, FleetState, VpnState, step
 from exporter.core.verdict import Judgement
 from tests.support.moments import START, moment
@@ -93,14 +94,11 @@ def test_what_others_made_is_never_removed(policy: Policy) -> None:
     own = replace(mixed[0], id="own", own=True)
     fleet = with_engines(fleet, "gluetun_2", *mixed, own)
     assert plan.ghosts(fleet, "gluetun_2") == (own,)
-    assert {engine.state for engine in plan.to_park(fleet, policy, "gluetun_2")} == {
-        ContainerState.RUNNING,
-        ContainerState.RESTARTING,
-        ContainerState.PAUSED,
-    }
-    assert not any(engine.own for engine in plan.to_park(fleet, policy, "gluetun_2"))
-    assert plan.to_park(fleet, replace(policy, others=Response.LEAVE), "gluetun_2") == ()
     state, theirs = state_of(policy, Phase.HEALTHY, Phase.FAILED), with_engines(fleet, "gluetun_2", *mixed)
+    parked = to_park(state, fleet, policy, "gluetun_2")
+    assert {engine.state for engine in parked} == {ContainerState.RUNNING, ContainerState.RESTARTING}
+    assert not any(engine.own for engine in parked)
+    assert to_park(state, fleet, replace(policy, others=Response.LEAVE), "gluetun_2") == ()
     assert evacuations(state, theirs, policy) == {"gluetun_2": SAFE}
     assert evacuations(state, theirs, replace(policy, others=Response.LEAVE)) == {}, "there is nothing to evacuate"
 
