@@ -275,6 +275,27 @@ def test_an_engine_that_works_is_not_undone_because_docker_was_lost(away_s: floa
     run_virtual(main)
 
 
+def test_a_removal_asks_again_whether_it_is_wanted() -> None:
+    """The VPN comes back while its engines are being stopped: none is removed any more."""
+
+    async def scenario(s: Sidecar) -> None:
+        stop, before = s.runtime.stop, {box.id for box in engines(s, "gluetun_2")}
+
+        async def stop_slowly(container_id: str, grace_s: int) -> None:
+            if s.host.find("gluetun_2").state is ContainerState.PAUSED:
+                s.host.unpause("gluetun_2")
+            await s.until(lambda: s.phase("gluetun_2") is Phase.STABILIZING)
+            await stop(container_id, grace_s)
+
+        s.runtime.stop = stop_slowly  # type: ignore[method-assign]
+        s.host.pause("gluetun_2")
+        await s.until(lambda: any(box.state is ContainerState.EXITED for box in engines(s, "gluetun_2")))
+        await asyncio.sleep(20)
+        assert {box.id for box in engines(s, "gluetun_2")} == before
+
+    play(scenario, ENGINE_STOP_TIMEOUT_S="10")
+
+
 def test_a_removal_that_is_refused_is_tried_with_a_back_off() -> None:
     """Docker refuses every removal for a minute: it is tried again and again, and not hundreds of times."""
 

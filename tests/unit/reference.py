@@ -1,13 +1,17 @@
 """The contract once more, as simply as it can be written: plain words and numbers, and nothing of `exporter`.
 
-What the core decides is compared with what this model says. It knows phases, modes, signals, shares and relief, and
-keeps no history.
+What the core decides is compared with what this model says. It knows phases, modes, signals, doubt, shares, relief,
+evacuation and whose an engine is, and keeps no history.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+RUNS = {"running", "restarting", "paused"}
+"""States of an engine that can be stopped."""
+WRECKED = {"dead", "removing"}
+"""States of an engine that can never run again."""
 DOWN = {"missing", "exited", "paused", "restarting", "created", "removing", "dead"}
 """What a container may be besides running."""
 LATE = 120.0
@@ -37,6 +41,8 @@ class Vpn:
 
     phase: str = "unknown"
     deadline: float = 0.0
+    failed_at: float = 0.0
+    """When its present failure began."""
     container: str = "missing"
     """`missing`, another word of `DOWN`, or, when it runs, its health: none, starting, healthy, unhealthy."""
     start: int = 0
@@ -56,9 +62,22 @@ class Engine:
 
     vpn: str
     port: int
-    working: bool = True
-    orphan: bool = False
+    state: str = "running"
+    answers: bool = True
+    orphan: str = ""
+    """How it came to be without a network: restart, recreate, never_started, or empty."""
     explicit: bool = False
+    own: bool = True
+
+    @property
+    def works(self) -> bool:
+        """It runs, it has its network, and it was not seen failing."""
+        return self.state == "running" and self.answers and self.orphan not in {"restart", "recreate"}
+
+    @property
+    def counts(self) -> bool:
+        """Only own engines count towards a share, on top of which come those that were asked for; no wreck counts."""
+        return self.own and not self.explicit and self.state not in WRECKED
 
 
 @dataclass
@@ -74,9 +93,14 @@ class Reference:
     start_timeout: float
     expiry: float
     probe_period: float
+    delay: float = 5.0
+    others: str = "park"
     vpns: dict[str, Vpn] = field(default_factory=dict)
     incidents: dict[str, Incident] = field(default_factory=dict)
     drills: dict[str, float] = field(default_factory=dict)
+    suspicions: dict[str, float] = field(default_factory=dict)
+    """Until when some source calls a VPN suspect."""
+    doubtful: set[str] = field(default_factory=set)
     engines: dict[str, Engine] = field(default_factory=dict)
     entered: float | None = None
     entries: int = 0
@@ -147,12 +171,17 @@ class Reference:
             known.missing_since = None
 
     def verdict(self, name: str, now: float) -> str:
-        """Unhealthy if any source says so; healthy if Docker says so and none objects; else unknown."""
-        vpn = self.vpns[name]
-        if self.drills.get(name, 0) > now:
+        """Unhealthy if any source says so; else suspect if any does; else healthy if Docker says so; else unknown."""
+        docker = self.docker(name, now)
+        if docker == "unhealthy" or self.drills.get(name, 0) > now:
             return "unhealthy"
         if any(i.vpn == name and i.firing and i.expires > now for i in self.incidents.values()):
             return "unhealthy"
+        return "suspect" if self.suspicions.get(name, 0) > now else docker
+
+    def docker(self, name: str, now: float) -> str:
+        """What Docker says of a VPN; unknown: nothing. State comes before health."""
+        vpn = self.vpns[name]
         if vpn.container in DOWN:
             return "unhealthy"
         if vpn.container == "none":
@@ -165,6 +194,10 @@ class Reference:
             return "unhealthy"
         waited = now - (now if vpn.starting_since is None else vpn.starting_since)
         return "unhealthy" if waited >= self.start_timeout else "unknown"
+
+    def needs_drilled(self, drilled: set[str], now: float) -> bool:
+        """A drilled VPN is needed when none of those that are not drilled is known to be healthy."""
+        return not any(self.verdict(name, now) == "healthy" for name in self.names if name not in drilled)
 
     def read(self, now: float) -> None:
         """Docker was read."""
@@ -200,11 +233,14 @@ class Reference:
         self.read(now)
         self.incidents = {key: i for key, i in self.incidents.items() if i.expires > now}
         self.drills = {name: end for name, end in self.drills.items() if end > now}
+        if self.drills and self.needs_drilled(set(self.drills), now):
+            self.drills.clear()
         before = self.mode
+        self.doubtful = {name for name in self.names if self.verdict(name, now) in {"suspect", "unknown"}}
         for name, vpn in self.vpns.items():
             verdict = self.verdict(name, now)
-            if verdict == "unhealthy":
-                vpn.phase = "failed"
+            if verdict == "unhealthy" and vpn.phase != "failed":
+                vpn.phase, vpn.failed_at = "failed", now
             elif verdict == "healthy" and vpn.phase == "failed":
                 vpn.phase, vpn.deadline = "stabilizing", now + self.stabilization
             elif verdict == "healthy" and (
@@ -224,9 +260,55 @@ class Reference:
         if self.relief is not None and self.vpns[self.relief].phase not in {"healthy", "stabilizing"}:
             self.relief = None
         healthy = self.having("healthy")
-        works = any(e.vpn in healthy and e.working and not e.orphan for e in self.engines.values())
+        works = any(e.vpn in healthy and e.works for e in self.engines.values())
         if self.relief is None and healthy and not works:
             self.relief = healthy[0]
+
+    # --- safe removal ------------------------------------------------------------------------------------------------
+
+    def carriers(self) -> list[str]:
+        """VPNs in phase healthy, not in doubt, on which at least one engine works."""
+        clear = [name for name in self.having("healthy") if name not in self.doubtful]
+        return [name for name in clear if any(e.vpn == name and e.works for e in self.engines.values())]
+
+    def to_remove(self, name: str) -> set[str]:
+        """The own engines of a failed VPN."""
+        return {key for key, e in self.engines.items() if e.vpn == name and e.own}
+
+    def to_stop(self, name: str) -> set[str]:
+        """The others' engines of a failed VPN that are parked."""
+        if self.others != "park":
+            return set()
+        return {key for key, e in self.engines.items() if e.vpn == name and not e.own and e.state in RUNS}
+
+    def evacuation(self, name: str, now: float) -> str | None:
+        """Safe, or what it waits for: a carrier, unless nobody wants an engine, and the delay. None: nothing to do."""
+        if self.mode != "emergency" or self.vpns[name].phase != "failed":
+            return None
+        if not self.to_remove(name) | self.to_stop(name):
+            return None
+        if self.minimum > 0 and not self.carriers():
+            return "no_carrier"
+        return "safe" if now - self.vpns[name].failed_at >= self.delay else "delay"
+
+    def wrecks(self) -> set[str]:
+        """Own engines that can never run again; in an outage nothing is removed."""
+        if self.mode == "outage":
+            return set()
+        return {key for key, e in self.engines.items() if e.own and e.state in WRECKED}
+
+    def to_repair(self) -> set[str]:
+        """Orphans on VPNs in phase healthy that repair can help: of others' engines only those that run and need but a
+        restart, since what others made is never removed."""
+        found = set()
+        for key, e in self.engines.items():
+            if not e.orphan or self.vpns[e.vpn].phase != "healthy" or e.state == "removing":
+                continue
+            if e.orphan == "restart" and e.state == "dead":
+                continue
+            if e.own or (e.orphan == "restart" and e.state == "running"):
+                found.add(key)
+        return found
 
     # --- how many ----------------------------------------------------------------------------------------------------
 
@@ -241,11 +323,16 @@ class Reference:
             return {}
         if self.mode == "normal":
             return self.shared(self.names)
-        if self.capacity == "reduced":
-            return {} if self.relief is None else {self.relief: self.shared(self.names)[self.relief]}
+        wanted = {}
         if self.capacity == "share":
-            return self.shared(self.names)
-        return self.shared(self.having("healthy", "stabilizing"))
+            wanted = self.shared(self.names)
+        if self.capacity == "full":
+            wanted = self.shared(self.having("healthy", "stabilizing"))
+        if self.relief is not None:
+            # A carrier has at least one engine.
+            share = max(1, self.shared(self.names)[self.relief])
+            wanted[self.relief] = max(share, wanted.get(self.relief, 0))
+        return wanted
 
     def missing(self, pending: list[tuple[str, int, bool]]) -> dict[str, int]:
         """How many engines are to be created now, by VPN. `pending` are creations under way."""
@@ -257,7 +344,7 @@ class Reference:
             counting = [
                 e
                 for e in self.engines.values()
-                if e.vpn == name and not e.explicit and (name != self.relief or e.working or e.orphan)
+                if e.vpn == name and e.counts and (name != self.relief or e.works or e.orphan)
             ]
             begun = [place for place in pending if place[0] == name]
             used = {e.port for e in self.engines.values() if e.vpn == name}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.core import plan
+from exporter.core.decision import drills_to_end
 from exporter.core.model import (
     Capacity,
     ContainerState,
@@ -24,6 +25,7 @@ from exporter.core.model import (
     Phase,
     Policy,
     Reason,
+    Response,
     Signal,
     Source,
     Verdict,
@@ -52,28 +54,30 @@ def policy_of(count: int, **more: object) -> Policy:
 
 # --- signals ----------------------------------------------------------------------------------------------------------
 
-SAID: list[tuple[Verdict | None, str, str]] = list(
-    product((Verdict.HEALTHY, Verdict.UNHEALTHY, None), ("none", "firing", "expired"), ("none", "firing", "expired"))
+SAID: list[tuple[Verdict | None, str, str, str]] = list(
+    product((Verdict.HEALTHY, Verdict.UNHEALTHY, None), *[("none", "firing", "expired")] * 3)
 )
-"""All that Docker, an alert and a drill can say together about one VPN."""
+"""All that Docker, an alert, a suspicion and a drill can say together about one VPN."""
 
 
-def signals(name: str, docker: Verdict | None, alert: str, drill: str, now: Moment) -> list[Signal]:
+def signals(name: str, docker: Verdict | None, alert: str, suspicion: str, drill: str, now: Moment) -> list[Signal]:
     reason = Reason.DOCKER_HEALTHY if docker is Verdict.HEALTHY else Reason.DOCKER_EXITED
     found = [] if docker is None else [Signal(name, Source.DOCKER, docker, reason, "", now)]
     ends = {"firing": now.mono + 1, "expired": now.mono}
     if alert != "none":
         found.append(Signal(name, Source.ALERTMANAGER, Verdict.UNHEALTHY, Reason.ALERT, "", now, ends[alert]))
+    if suspicion != "none":
+        found.append(Signal(name, Source.ALERTMANAGER, Verdict.SUSPECT, Reason.ALERT, "odd", now, ends[suspicion]))
     if drill != "none":
         found.append(Signal(name, Source.OPERATOR, Verdict.UNHEALTHY, Reason.DRILL, "", now, ends[drill]))
     return found
 
 
 def test_every_combination_of_signals() -> None:
-    """Unhealthy if any source in force says so, with the first of them as its reason; healthy if Docker says so and
-    none objects; otherwise unknown. In every order of the signals."""
-    for docker, alert, drill in SAID:
-        found = signals("v1", docker, alert, drill, NOW)
+    """Unhealthy if any source in force says so, with the first of them as its reason; else suspect if any says so; else
+    healthy if Docker says so; otherwise unknown. In every order of the signals."""
+    for docker, alert, suspicion, drill in SAID:
+        found = signals("v1", docker, alert, suspicion, drill, NOW)
         reasons = [Reason.DOCKER_EXITED] * (docker is Verdict.UNHEALTHY)
         reasons += [Reason.ALERT] * (alert == "firing") + [Reason.DRILL] * (drill == "firing")
         for order in (found, found[::-1], found[1:] + found[:1]):
@@ -82,8 +86,24 @@ def test_every_combination_of_signals() -> None:
                 assert judgement.verdict is Verdict.UNHEALTHY
                 assert judgement.deciding is not None
                 assert judgement.deciding.reason is reasons[0]
+            elif suspicion == "firing":
+                assert judgement.verdict is Verdict.SUSPECT
             else:
                 assert judgement.verdict is (Verdict.HEALTHY if docker is Verdict.HEALTHY else Verdict.UNKNOWN)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_every_drill_with_every_combination_of_signals(count: int) -> None:
+    """Drilled VPNs that are needed are those drilled while none of the others is known to be healthy."""
+    names = policy_of(count).vpns
+    for said in product(SAID, repeat=count):
+        found = [signal for name, words in zip(names, said, strict=True) for signal in signals(name, *words, NOW)]
+        drilled = [name for name, words in zip(names, said, strict=True) if words[3] != "none"]
+        healthy = [
+            n for n, (d, a, s, _) in zip(names, said, strict=True) if d is Verdict.HEALTHY and "firing" not in (a, s)
+        ]
+        needed = [] if set(healthy) - set(drilled) else drilled
+        assert drills_to_end(names, found, NOW) == needed
 
 
 # --- states -----------------------------------------------------------------------------------------------------------
@@ -100,9 +120,14 @@ def explore(policy: Policy) -> Iterator[tuple[FleetState, FleetState, tuple[Verd
     start = initial_state(policy, NOW)
     seen, todo = {shape(start, NOW)}, [(start, 0.0)]
     said = {verdict: _judgement(verdict) for verdict in Verdict}
+    # With two VPNs all of every verdict; with more, of the two doubts one for each VPN: phases tell them apart nowhere.
+    doubts = [
+        (Verdict.SUSPECT, Verdict.UNKNOWN)[n % 2 :][: 1 if len(policy.vpns) > 2 else 2] for n in range(len(policy.vpns))
+    ]
+    words = [(Verdict.HEALTHY, Verdict.UNHEALTHY, *doubt) for doubt in doubts]
     while todo:
         state, at = todo.pop()
-        for verdicts in product(Verdict, repeat=len(policy.vpns)):
+        for verdicts in product(*words):
             for passed in (0.0, 1.0, STABILIZATION_S):
                 now = moment(at + passed)
                 judgements = {name: said[verdict] for name, verdict in zip(policy.vpns, verdicts, strict=True)}
@@ -145,6 +170,7 @@ def test_every_step_from_every_reachable_state(count: int, capsys: pytest.Captur
     steps, states, modes = 0, set(), set()
     for before, after, verdicts, changes, now in explore(policy):
         steps += 1
+        new_state = shape(after, now) not in states
         states.add(shape(after, now))
         modes.add(after.mode)
         for (name, old), verdict in zip(before.vpns.items(), verdicts, strict=True):
@@ -157,10 +183,14 @@ def test_every_step_from_every_reachable_state(count: int, capsys: pytest.Captur
             if new.phase is Phase.STABILIZING:
                 assert new.deadline == (old.deadline if old.phase is Phase.STABILIZING else now.mono + STABILIZATION_S)
             assert (new is old) == (new.phase is old.phase)
+            assert new is old or new.since == now, "a failure lasts from its beginning on"
+        doubted = {n for n, v in zip(before.vpns, verdicts, strict=True) if v in {Verdict.SUSPECT, Verdict.UNKNOWN}}
+        assert after.doubtful == doubted
         assert after.mode is mode_of([vpn.phase for vpn in after.vpns.values()])
         check_told(before, after, changes)
         check_emergency(before, after, now)
-        check_restart(after, policy, now)
+        if new_state:
+            check_restart(after, policy, now)
     assert modes == set(Mode)
     with capsys.disabled():
         print(f"\n{count} VPNs: {len(states)} states, {steps} steps checked")
@@ -205,15 +235,23 @@ def remembered(text: str, vpns: tuple[str, ...], mono: float) -> FleetState:
 
 # --- plans ------------------------------------------------------------------------------------------------------------
 
-RUNNING, EXITED, CREATED = ContainerState.RUNNING, ContainerState.EXITED, ContainerState.CREATED
+RUNNING = ContainerState.RUNNING
+OWN = Engine("", "", "", RUNNING, None, own=True)
 KINDS = {
-    "works": Engine("", "", "", RUNNING, None),
-    "asked for": Engine("", "", "", RUNNING, None, explicit=True),
-    "sick": Engine("", "", "", RUNNING, None, healthy=False),
-    "stopped": Engine("", "", "", EXITED, None),
-    "lost": Engine("", "", "", RUNNING, None, orphan=Orphan.RESTART),
-    "left": Engine("", "", "", RUNNING, None, orphan=Orphan.RECREATE),
-    "unstarted": Engine("", "", "", CREATED, None, orphan=Orphan.NEVER_STARTED),
+    "works": OWN,
+    "asked for": replace(OWN, explicit=True),
+    "sick": replace(OWN, healthy=False),
+    "stopped": replace(OWN, state=ContainerState.EXITED),
+    "dead": replace(OWN, state=ContainerState.DEAD),
+    "lost": replace(OWN, orphan=Orphan.RESTART),
+    "left": replace(OWN, orphan=Orphan.RECREATE),
+    "unstarted": replace(OWN, state=ContainerState.CREATED, orphan=Orphan.NEVER_STARTED),
+    "theirs": replace(OWN, own=False),
+    "theirs, paused": replace(OWN, own=False, state=ContainerState.PAUSED),
+    "theirs, stopped": replace(OWN, own=False, state=ContainerState.EXITED),
+    "theirs, dead": replace(OWN, own=False, state=ContainerState.DEAD),
+    "theirs, lost": replace(OWN, own=False, orphan=Orphan.RESTART),
+    "theirs, left": replace(OWN, own=False, orphan=Orphan.RECREATE),
 }
 GROUPS: dict[int, list[tuple[str, ...]]] = {
     2: [
@@ -226,10 +264,14 @@ GROUPS: dict[int, list[tuple[str, ...]]] = {
         ("stopped", "works"),
         ("lost",),
         ("left", "sick"),
-        ("unstarted",),
+        ("unstarted", "dead"),
         ("works",) * 4,
+        ("theirs",),
+        ("theirs, stopped", "dead"),
+        ("theirs, paused", "theirs, dead"),
+        ("theirs, lost", "theirs, left", "works"),
     ],
-    3: [(), ("works",), ("works", "asked for", "works"), ("sick",), ("lost",)],
+    3: [(), ("works",), ("works", "asked for", "works"), ("sick", "theirs, stopped"), ("lost",), ("theirs",)],
 }
 """Engines that one VPN may carry, by the number of VPNs."""
 
@@ -258,30 +300,37 @@ def states_of(policy: Policy) -> Iterator[FleetState]:
     assert len(seen) == 4 ** len(policy.vpns), "every combination is reachable"
 
 
-def model_of(policy: Policy, state: FleetState, fleet: Fleet) -> reference.Reference:
+def model_of(policy: Policy, fleet: Fleet) -> reference.Reference:
     ports = {name: len(found) for name, found in policy.ports.items()}
     model = reference.Reference(
         list(policy.vpns), policy.min_replicas, policy.max_replicas, str(policy.capacity), ports, 2.0, 60.0, 60.0, 10.0
     )
-    for name, vpn in state.vpns.items():
-        model.vpns[name].phase = str(vpn.phase)
     for engine in fleet.engines:
         model.engines[engine.id] = reference.Engine(
             engine.vpn,
             engine.port or 0,
-            working=engine.state is RUNNING and engine.healthy is not False,
-            orphan=engine.orphan is not None,
+            state=str(engine.state),
+            answers=engine.healthy is not False,
+            orphan=str(engine.orphan or ""),
             explicit=engine.explicit,
+            own=engine.own,
         )
+    return model
+
+
+def put_into(model: reference.Reference, state: FleetState) -> None:
+    """Let the model be in a state, in which it has to choose relief itself."""
+    for name, vpn in state.vpns.items():
+        model.vpns[name].phase, model.vpns[name].failed_at = str(vpn.phase), vpn.since.mono
+    model.doubtful = set(state.doubtful)
     model.relief = state.emergency.relief if state.emergency else None
     model._choose_relief()
-    return model
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.exhaustive)])
 def test_every_plan_for_every_small_fleet(count: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """In every combination of phases, with every policy and every limit: what is removed, repaired and created is what
-    the contract asks for, no more and no less (invariants 1, 2, 3, 4 and 6)."""
+    """In every combination of phases, with every policy and every limit: what is repaired and created is what the
+    contract asks for, no more and no less (invariants 1 and 6)."""
     plain = policy_of(count)
     states = list(states_of(plain))
     most = count * max(len(group) for group in GROUPS[count])
@@ -292,43 +341,81 @@ def test_every_plan_for_every_small_fleet(count: int, capsys: pytest.CaptureFixt
     checked = 0
     for groups in product(GROUPS[count], repeat=count):
         fleet = fleet_of(plain, groups)
-        size = len(fleet.engines)
+        model = model_of(plain, fleet)
         for state in states:
-            check_removals(state, fleet)
+            put_into(model, state)
             relieved = plan.with_relief(state, fleet)
-            for policy in policies[size]:
-                check_fills(state, relieved, fleet, policy)
+            assert (relieved.emergency.relief if relieved.emergency else None) == model.relief
+            assert {engine.id for engine in plan.orphans(state, fleet)} == model.to_repair()
+            for policy in policies[len(fleet.engines)]:
+                model.maximum, model.capacity = policy.max_replicas, str(policy.capacity)
+                check_fills(relieved, fleet, policy, model)
                 checked += 1
     with capsys.disabled():
         print(f"\n{count} VPNs: {checked} plans checked")
 
 
-def check_removals(state: FleetState, fleet: Fleet) -> None:
-    """Ghosts: all engines of failed VPNs while another carries on. Orphans: all on healthy VPNs."""
-    failed = [name for name, vpn in state.vpns.items() if vpn.phase is Phase.FAILED]
-    carrying = [name for name, vpn in state.vpns.items() if vpn.phase in {Phase.HEALTHY, Phase.STABILIZING}]
-    expected = {engine.id for engine in fleet.engines if carrying and engine.vpn in failed}
-    assert {ghost.id for vpn in state.vpns for ghost in plan.ghosts(state, fleet, vpn)} == expected
-    healthy = [name for name, vpn in state.vpns.items() if vpn.phase is Phase.HEALTHY]
-    lost = {engine.id for engine in fleet.engines if engine.orphan and engine.vpn in healthy}
-    assert {engine.id for engine in plan.orphans(state, fleet)} == lost
-
-
-def check_fills(before: FleetState, state: FleetState, fleet: Fleet, policy: Policy) -> None:
+def check_fills(state: FleetState, fleet: Fleet, policy: Policy, model: reference.Reference) -> None:
     """As many as the model says; then, with all of them made or under way, none. `state` has the relief chosen."""
-    model = model_of(policy, before, fleet)
-    assert (state.emergency.relief if state.emergency else None) == (model.relief if state.emergency else None)
     fills = {fill.vpn: fill.count for fill in plan.fills(state, fleet, policy, {})}
     assert fills == model.missing([])
     assert all(state.vpns[vpn].phase is Phase.HEALTHY for vpn in fills)
     assert len(fleet.engines) + sum(fills.values()) <= policy.max_replicas
     assert plan.fills(state, fleet, policy, fills) == [], "what is under way is asked for once more"
-    chosen = plan.choose_vpn(state, fleet, policy, fills, NOW.mono)
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.exhaustive)])
+def test_every_removal_for_every_small_fleet(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """In every combination of phases, with every doubt, before and after the delay, with and without MIN_REPLICAS: own
+    engines are removed, and others' stopped, on failed VPNs alone, and only when that is safe (invariants 2, 3, 4, 11).
+    An engine that is asked for goes to a VPN in phase healthy that is not in doubt, or is refused."""
+    plain = policy_of(count)
+    states = [state for state in states_of(plain) if state.relief is None]
+    doubts = [
+        frozenset(n for n, out in zip(plain.vpns, chosen, strict=True) if out)
+        for chosen in product((0, 1), repeat=count)
+    ]
+    checked = 0
+    for groups in product(GROUPS[count], repeat=count):
+        fleet = fleet_of(plain, groups)
+        model = model_of(plain, fleet)
+        for state, doubtful in product(states, doubts):
+            doubted = replace(state, doubtful=doubtful)
+            check_request(doubted, fleet, plain)
+            if state.mode is not Mode.EMERGENCY and doubtful:
+                continue  # nothing is evacuated, whatever is in doubt
+            put_into(model, doubted)
+            assert plan.carriers(doubted, fleet) == model.carriers()
+            assert {e.id for vpn in plain.vpns for e in plan.wrecks(doubted, fleet, vpn)} == model.wrecks()
+            for minimum, response in ((5, Response.PARK), (5, Response.LEAVE), (0, Response.PARK)):
+                policy = replace(plain, min_replicas=minimum, others=response)
+                model.minimum, model.others = minimum, str(response)
+                check_removals(doubted, fleet, policy, model)
+                checked += 1
+    with capsys.disabled():
+        print(f"\n{count} VPNs: {checked} removals checked")
+
+
+def check_removals(state: FleetState, fleet: Fleet, policy: Policy, model: reference.Reference) -> None:
+    """On every VPN, as its failure begins, right before the delay has passed, and as it has."""
+    for name, vpn in state.vpns.items():
+        assert {engine.id for engine in plan.ghosts(fleet, name)} == model.to_remove(name)
+        assert {engine.id for engine in plan.to_park(fleet, policy, name)} == model.to_stop(name)
+        for passed in (0.0, 4.999, 5.0) if vpn.phase is Phase.FAILED else (5.0,):
+            at = vpn.since.mono + passed
+            assert plan.evacuation(state, fleet, policy, at, name) == model.evacuation(name, at)
+            assert plan.may_evacuate(state, fleet, policy, at, name) == (model.evacuation(name, at) == "safe")
+
+
+def check_request(state: FleetState, fleet: Fleet, policy: Policy) -> None:
+    possible = {name for name, vpn in state.vpns.items() if vpn.phase is Phase.HEALTHY} - state.doubtful
+    chosen = plan.choose_vpn(state, fleet, policy, {}, NOW.mono)
     if isinstance(chosen, str):
-        assert state.vpns[chosen].phase is Phase.HEALTHY
-        assert len(fleet.engines) + sum(fills.values()) < policy.max_replicas
+        assert chosen in possible
+        assert len(fleet.engines) < policy.max_replicas
     else:
         assert chosen.message
+        assert not any(len(fleet.on(name)) < 4 for name in possible), "it is refused where there is room"
 
 
 def test_single_mode_knows_no_emergency() -> None:
@@ -340,5 +427,5 @@ def test_single_mode_knows_no_emergency() -> None:
         phases.add(after.vpns["v1"].phase)
         assert after.mode is (Mode.OUTAGE if after.vpns["v1"].phase is Phase.FAILED else Mode.NORMAL)
         assert after.emergency is None
-        assert plan.ghosts(after, fleet, "v1") == ()
+        assert not plan.may_evacuate(after, fleet, policy, NOW.mono + 1e6, "v1")
     assert phases == set(Phase)
