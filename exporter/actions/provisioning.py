@@ -31,7 +31,7 @@ NAME_TRIES = 5
 UNSURE_TIMEOUTS = 3
 """For so many of Docker's time-outs a creation that got no answer counts as if it had been made."""
 
-OVERTAKEN = "the VPN left phase healthy meanwhile, or the engine was made by others"
+OVERTAKEN = "meanwhile the VPN left phase healthy, or has enough engines"
 
 SpecOf = Callable[[Entry], EngineSpec]
 
@@ -197,11 +197,14 @@ class Provisioning:
             state = controller.state
             return plan.may_create_on(state, entry.vpn) and state.vpns[entry.vpn].since == since
 
+        def needed() -> bool:
+            return wanted() and self._still_needed(entry, reason)
+
         try:
-            entry.container_id, made = await self._create(entry, reason, spec, wanted)
+            entry.container_id, made = await self._create(entry, reason, spec, needed)
             if before_start is not None:
                 await before_start()
-            await self._calls.start(entry.container_id, wanted)
+            await self._calls.start(entry.container_id, needed)
             overtaken = not wanted()
         except OvertakenError:
             outcome, note = Outcome.UNDONE, OVERTAKEN
@@ -254,7 +257,7 @@ class Provisioning:
         """Whether there is room, and need, for the engine of a place that is taken already."""
         controller = self._controller
         return plan.still_needed(
-            controller.state, controller.fleet, controller.policy, self._pending(entry), entry.vpn, reason
+            controller.state, controller.fleet, controller.policy, self._pending(entry), entry.vpn, entry.name, reason
         )
 
     async def _undo(self, entry: Entry, container_id: str) -> None:

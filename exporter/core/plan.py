@@ -250,16 +250,9 @@ def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str,
         targets = {}
         reason = ProvisionReason.RELIEF
     if relief is not None:
-        # One at least, even where the share is none: without an engine it would never become a carrier.
-        targets[relief] = max(shares(policy)[relief], targets.get(relief, 0), 1)
+        targets[relief] = _target(state, policy, relief)
     room = policy.max_replicas - fleet.size - sum(pending.values())
-    carried = {vpn: group.planned for vpn, group in fleet.groups.items()}
-    if relief is not None:
-        # Those that work, and orphans, which are repaired anyway. One that does not work does not count, because nobody
-        # replaces it during an emergency.
-        carried[relief] = sum(
-            e.planned and (e.orphan is not None or e.counted_as is EngineState.WORKING) for e in fleet.on(relief)
-        )
+    carried = {vpn: _carried(state, fleet, vpn) for vpn in fleet.groups}
     result = []
     for vpn, target in targets.items():
         if not may_create_on(state, vpn):
@@ -311,12 +304,26 @@ def choose_port(
 
 
 def still_needed(
-    state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str, int], vpn: str, reason: ProvisionReason
+    state: FleetState,
+    fleet: Fleet,
+    policy: Policy,
+    pending: Mapping[str, int],
+    vpn: str,
+    name: str,
+    reason: ProvisionReason,
 ) -> bool:
-    """Whether there is room, and need, for one more engine besides those that are `pending`."""
-    if reason in {ProvisionReason.FILL, ProvisionReason.RELIEF}:
-        return any(fill.vpn == vpn for fill in fills(state, fleet, policy, pending))
-    return reason is not ProvisionReason.REQUESTED or fleet.size + sum(pending.values()) < policy.max_replicas
+    """Whether there is room, and need, for the engine of this name besides all others, shown or `pending`.
+
+    What was begun before an emergency paused provisioning is completed, up to the share.
+    """
+    if reason in {ProvisionReason.REPLACE, ProvisionReason.REPAIR}:
+        return True
+    known = next((engine for engine in fleet.on(vpn) if engine.name == name), None)
+    room = policy.max_replicas - fleet.size - sum(pending.values()) + (known is not None)
+    if reason is ProvisionReason.REQUESTED:
+        return room > 0
+    others = _carried(state, fleet, vpn) - (known is not None and known.planned) + pending.get(vpn, 0)
+    return room > 0 and others < _target(state, policy, vpn)
 
 
 def may_be_connected(engine: Engine, fleet: Fleet) -> bool:
@@ -324,6 +331,23 @@ def may_be_connected(engine: Engine, fleet: Fleet) -> bool:
     alone = sum(other.port == engine.port for other in fleet.on(engine.vpn)) == 1
     running = engine.state is ContainerState.RUNNING and engine.port is not None
     return engine.orphan is Orphan.RESTART and running and alone
+
+
+def _target(state: FleetState, policy: Policy, vpn: str) -> int:
+    """How many engines a VPN should carry in the present mode, relief counted in."""
+    target = desired(state, policy)[vpn]
+    # One at least for relief, even where the share is none: without an engine it would never become a carrier.
+    return max(shares(policy)[vpn], target, 1) if vpn == state.relief else target
+
+
+def _carried(state: FleetState, fleet: Fleet, vpn: str) -> int:
+    """How many engines of a VPN count towards what it should carry.
+
+    For relief only those that work, and orphans, which are repaired anyway: nobody replaces others in an emergency.
+    """
+    if vpn != state.relief:
+        return fleet.groups[vpn].planned
+    return sum(e.planned and (e.orphan is not None or e.counted_as is EngineState.WORKING) for e in fleet.on(vpn))
 
 
 def _within_ports(policy: Policy, vpn: str, count: int) -> int:
