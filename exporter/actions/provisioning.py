@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from exporter.actions.cleanup import Cleanup
     from exporter.actions.rehearsal import Rehearsal
     from exporter.core.model import Engine
+    from exporter.core.phases import FleetState
 
 NAME_TRIES = 5
 UNSURE_TIMEOUTS = 3
@@ -80,10 +81,11 @@ class Provisioning:
         return None if all(results) else RETRY_S
 
     async def _fill(self, fill: plan.Fill, entries: Iterable[Entry]) -> bool:
+        decided = self._controller.state
         forwarded = await self._ask_forwarded(fill.vpn)
         creations = []
         for entry in entries:
-            creations.append(self.create(entry, fill.reason, partial(self.spec, forwarded=forwarded)))
+            creations.append(self.create(entry, fill.reason, partial(self.spec, forwarded=forwarded), decided=decided))
             forwarded = None
         return Outcome.ERROR not in await asyncio.gather(*creations)
 
@@ -165,13 +167,16 @@ class Provisioning:
         reason: ProvisionReason,
         spec: SpecOf,
         before_start: Callable[[], Awaitable[None]] | None = None,
+        decided: FleetState | None = None,
     ) -> Outcome:
         """Create and start one engine at its place; undo it if the VPN's phase changed meanwhile.
 
-        `before_start` is done between the two; when it fails, the creation has failed.
+        `before_start` is done between the two; when it fails, the creation has failed. `decided` is the state in which
+        the engine was found to be needed; None: the present one. In another state that is asked again.
         """
+        decided = decided or self._controller.state
         async with self._calls.queue:
-            outcome, note = await self._make(entry, reason, spec, before_start)
+            outcome, note = await self._make(entry, reason, spec, before_start, decided)
         made = entry.container_id
         if outcome is not Outcome.OK and made is not None:
             await self._undo(entry, made)
@@ -186,6 +191,7 @@ class Provisioning:
         reason: ProvisionReason,
         spec: SpecOf,
         before_start: Callable[[], Awaitable[None]] | None,
+        decided: FleetState,
     ) -> tuple[Outcome, str]:
         """Create and start; the place is taken until the fleet shows the engine, or that there is none."""
         controller = self._controller
@@ -198,7 +204,7 @@ class Provisioning:
             return plan.may_create_on(state, entry.vpn) and state.vpns[entry.vpn].since == since
 
         def needed() -> bool:
-            return wanted() and self._still_needed(entry, reason)
+            return wanted() and (controller.state is decided or self._still_needed(entry, reason))
 
         try:
             entry.container_id, made = await self._create(entry, reason, spec, needed)
