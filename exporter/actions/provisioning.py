@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.actions.calls import RETRY_S, OvertakenError
-from exporter.core import plan
-from exporter.core.model import Container, ContainerState, Mode
+from exporter.core import balance, plan
+from exporter.core.model import Container, ContainerState
 from exporter.core.plan import Outcome, ProvisionReason
 from exporter.core.spec import EngineSpec
 from exporter.errors import BadRequestError, ConflictError, RefusedError, RuntimeFailure, UnreachableError
@@ -20,7 +19,7 @@ from exporter.work import Work
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Awaitable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Iterator, Mapping
 
     from exporter.actions.calls import Calls
     from exporter.actions.cleanup import Cleanup
@@ -58,37 +57,6 @@ class Provisioning:
 
     # --- what is asked for -------------------------------------------------------------------------------------------
 
-    async def provision(self) -> float | None:
-        """Create what automatic provisioning asks for; seconds until to try again, None when nothing is left to do."""
-        controller = self._controller
-        if not self._fills():
-            if controller.deciding and controller.state.mode is not Mode.NORMAL:
-                controller.recorder.paused("Autoscaler", controller.state)
-            return None
-        await self._calls.read_again()
-        fills = self._fills()
-        if not controller.acting:
-            for fill in fills:
-                self._rehearsal.fill(fill)
-            return None
-        # Places are taken in the same step as the decision: no other decision counts on the same room meanwhile.
-        names = self._free_names()
-        taken = [(fill, self._take_places(fill, names)) for fill in fills]
-        results = await asyncio.gather(*(self._fill(fill, entries) for fill, entries in taken))
-        if taken:
-            # Docker has the last word on what there is now.
-            await self._calls.read_again()
-        return None if all(results) else RETRY_S
-
-    async def _fill(self, fill: plan.Fill, entries: Iterable[Entry]) -> bool:
-        decided = self._controller.state
-        forwarded = await self._ask_forwarded(fill.vpn)
-        creations = []
-        for entry in entries:
-            creations.append(self.create(entry, fill.reason, partial(self.spec, forwarded=forwarded), decided=decided))
-            forwarded = None
-        return Outcome.ERROR not in await asyncio.gather(*creations)
-
     async def provision_one(self, vpn: str | None, labels: Mapping[str, str]) -> Entry:
         """Create the engine that an operator asked for; its name, VPN and port.
 
@@ -101,7 +69,7 @@ class Provisioning:
             raise BadRequestError(f"there is no VPN '{vpn}'; there are {', '.join(controller.policy.vpns)}")
         self._calls.require_acting()
         mono = controller.clock.mono()
-        chosen = plan.choose_vpn(controller.state, controller.fleet, controller.policy, self._pending(), mono, vpn)
+        chosen = plan.choose_vpn(controller.state, controller.fleet, controller.policy, self.pending(), mono, vpn)
         entry = self.take_place(chosen) if isinstance(chosen, str) else None
         if isinstance(chosen, plan.Refusal):
             controller.recorder.refused(chosen.code, chosen.message, vpn)
@@ -131,26 +99,16 @@ class Provisioning:
         self._controller.note(Begun(entry))
         return entry
 
-    def _take_places(self, fill: plan.Fill, names: Iterator[str]) -> list[Entry]:
-        """Places for a whole fill at once: what is taken is looked through once, not once for each engine."""
-        controller = self._controller
-        ports = plan.free_ports(controller.fleet, controller.policy, fill.vpn, controller.ledger.ports(fill.vpn))
-        return [self.begin(Entry(Change.CREATE, fill.vpn, next(names), port)) for port in ports[: fill.count]]
-
     def free_name(self) -> str:
         """The first name that no container has or is to have."""
-        return next(self._free_names())
+        return next(self.free_names())
 
-    def _free_names(self) -> Iterator[str]:
+    def free_names(self) -> Iterator[str]:
         controller = self._controller
         taken = controller.facts.names | {engine.name for engine in controller.fleet.engines}
         return controller.settings.template.free_names(taken | controller.ledger.names())
 
-    def _fills(self) -> list[plan.Fill]:
-        controller = self._controller
-        return plan.fills(controller.state, controller.fleet, controller.policy, self._pending())
-
-    def _pending(self, but: Entry | None = None) -> Counter[str]:
+    def pending(self, but: Entry | None = None) -> Counter[str]:
         """Creations that the fleet does not show, by VPN, not counting one of them."""
         controller = self._controller
         shown = {engine.name for engine in controller.fleet.engines}
@@ -262,8 +220,8 @@ class Provisioning:
     def _still_needed(self, entry: Entry, reason: ProvisionReason) -> bool:
         """Whether there is room, and need, for the engine of a place that is taken already."""
         controller = self._controller
-        return plan.still_needed(
-            controller.state, controller.fleet, controller.policy, self._pending(entry), entry.vpn, entry.name, reason
+        return balance.still_needed(
+            controller.state, controller.fleet, controller.policy, self.pending(entry), entry.vpn, entry.name, reason
         )
 
     async def _undo(self, entry: Entry, container_id: str) -> None:
@@ -297,7 +255,7 @@ class Provisioning:
             extra_labels=extra_labels,
         )
 
-    async def _ask_forwarded(self, vpn: str) -> int | None:
+    async def ask_forwarded(self, vpn: str) -> int | None:
         """The VPN's forwarded port, unless an engine has it already."""
         if self._forwarded_port is None or any(engine.forwarded for engine in self._controller.fleet.on(vpn)):
             return None

@@ -29,6 +29,8 @@ class RemoveReason(StrEnum):
     UNHEALTHY = "unhealthy"
     ORPHANED = "orphaned"
     OVERTAKEN = "overtaken"
+    REBALANCE = "rebalance"
+    """It stood in the way of the share of a VPN that has recovered."""
     REQUESTED = "requested"
 
 
@@ -250,15 +252,14 @@ def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str,
         targets = {}
         reason = ProvisionReason.RELIEF
     if relief is not None:
-        targets[relief] = _target(state, policy, relief)
+        targets[relief] = target(state, policy, relief)
     room = policy.max_replicas - fleet.size - sum(pending.values())
-    carried = {vpn: _carried(state, fleet, vpn) for vpn in fleet.groups}
     result = []
-    for vpn, target in targets.items():
+    for vpn, wanted in targets.items():
         if not may_create_on(state, vpn):
             continue
         free = len(free_ports(fleet, policy, vpn, ())) - pending.get(vpn, 0)
-        count = min(target - carried[vpn] - pending.get(vpn, 0), room, free)
+        count = min(wanted - carried(state, fleet, vpn) - pending.get(vpn, 0), room, free)
         if count > 0:
             room -= count
             result.append(Fill(vpn, count, reason))
@@ -303,29 +304,6 @@ def choose_port(
     return instead_of.port if instead_of is not None and instead_of.port not in taken else None
 
 
-def still_needed(
-    state: FleetState,
-    fleet: Fleet,
-    policy: Policy,
-    pending: Mapping[str, int],
-    vpn: str,
-    name: str,
-    reason: ProvisionReason,
-) -> bool:
-    """Whether there is room, and need, for the engine of this name besides all others, shown or `pending`.
-
-    What was begun before an emergency paused provisioning is completed, up to the share.
-    """
-    if reason in {ProvisionReason.REPLACE, ProvisionReason.REPAIR}:
-        return True
-    known = next((engine for engine in fleet.on(vpn) if engine.name == name), None)
-    room = policy.max_replicas - fleet.size - sum(pending.values()) + (known is not None)
-    if reason is ProvisionReason.REQUESTED:
-        return room > 0
-    others = _carried(state, fleet, vpn) - (known is not None and known.planned) + pending.get(vpn, 0)
-    return room > 0 and others < _target(state, policy, vpn)
-
-
 def may_be_connected(engine: Engine, fleet: Fleet) -> bool:
     """Whether an orphan may work all the same, and can be asked: no other engine has its port."""
     alone = sum(other.port == engine.port for other in fleet.on(engine.vpn)) == 1
@@ -333,14 +311,14 @@ def may_be_connected(engine: Engine, fleet: Fleet) -> bool:
     return engine.orphan is Orphan.RESTART and running and alone
 
 
-def _target(state: FleetState, policy: Policy, vpn: str) -> int:
+def target(state: FleetState, policy: Policy, vpn: str) -> int:
     """How many engines a VPN should carry in the present mode, relief counted in."""
-    target = desired(state, policy)[vpn]
+    number = desired(state, policy)[vpn]
     # One at least for relief, even where the share is none: without an engine it would never become a carrier.
-    return max(shares(policy)[vpn], target, 1) if vpn == state.relief else target
+    return max(shares(policy)[vpn], number, 1) if vpn == state.relief else number
 
 
-def _carried(state: FleetState, fleet: Fleet, vpn: str) -> int:
+def carried(state: FleetState, fleet: Fleet, vpn: str) -> int:
     """How many engines of a VPN count towards what it should carry.
 
     For relief only those that work, and orphans, which are repaired anyway: nobody replaces others in an emergency.
