@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from prometheus_client import disable_created_metrics
 
+from exporter.actions.autoscaler import Autoscaler
 from exporter.actions.calls import Calls
 from exporter.actions.cleanup import Cleanup
 from exporter.actions.health_manager import HealthManager
@@ -141,6 +142,7 @@ class App:
         self.cleanup = Cleanup(calls, rehearsal)
         self.provisioning = Provisioning(calls, self.cleanup, rehearsal, forwarded)
         parking = Parking(calls, rehearsal)
+        autoscaler = Autoscaler(calls, self.cleanup, self.provisioning, rehearsal)
         repair = Repair(calls, self.cleanup, self.provisioning, rehearsal, probe)
         health = HealthManager(controller, repair, probe, self.observer.audit)
         self.selection = Selection(settings.policy.vpns, settings.alert_vpn_label, settings.alert_matchers)
@@ -148,16 +150,16 @@ class App:
         jobs.on_request(Work.POLL, lambda _vpn: self.observer.poll())
         jobs.on_request(Work.STABILIZATION, lambda _vpn: self._look())
         if settings.control is not Control.OFF:
-            jobs.on_request(Work.CLEANUP, lambda vpn: self.cleanup.clean_up(vpn or ""))
+            jobs.on_request(Work.CLEANUP, lambda vpn: _nothing(self.cleanup.clean_up(vpn or "")))
             jobs.on_request(Work.PARKING, lambda vpn: parking.park(vpn or ""))
-            jobs.every(Work.PROVISION, settings.autoscale_interval_s, lambda _vpn: self.provisioning.provision())
+            jobs.every(Work.PROVISION, settings.autoscale_interval_s, lambda _vpn: _nothing(autoscaler.provision()))
             jobs.on_request(Work.REPAIR, lambda _vpn: repair.repair())
             jobs.every(Work.ENGINE_HEALTH, settings.engine_health_interval_s, lambda _vpn: health.check())
         if settings.alertmanager_url and self._session is not None:
             api = AlertmanagerApi(self._session, settings.alertmanager_url, self.selection)
             jobs.every(Work.ALERTS, settings.alertmanager_interval_s, lambda _vpn: self._ask_alertmanager(api))
             jobs.request(Work.ALERTS, None, 0)
-        controller.request = jobs.request
+        controller.request, controller.hurry = jobs.request, jobs.hurry
 
     async def _look(self) -> None:
         self.controller.evaluate()

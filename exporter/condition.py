@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from exporter.core.snapshot import Held
 from exporter.settings.settings import Control
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from exporter.core.model import Container, Moment
 
@@ -45,6 +46,20 @@ class Condition:
     def held(self) -> bool:
         """Whether another Mayday is at work here."""
         return bool(self._held)
+
+    @property
+    def holds(self) -> Mapping[Held, str]:
+        """Why no container is touched, each with its sentence; empty: containers are touched where there is need."""
+        holds = dict.fromkeys([Held.SIBLING] if self._held else [], "; ".join(self._held.values()))
+        if self._control is not Control.ON:
+            holds[Held.OFF if self._control is Control.OFF else Held.DRY_RUN] = f"CONTROL is {self._control}"
+        return holds
+
+    @property
+    def why_not(self) -> str:
+        """Why no container may be touched at the moment, while none may."""
+        why = "Docker does not answer" if not self.docker_up else "Mayday is stopping"
+        return "; ".join(self.holds.values()) or why
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -54,6 +54,8 @@ class Controller:
         self.recorder = recorder
         self.request: Callable[[Work, str | None, float], None] = lambda _work, _vpn, _in_s: None
         """Asks for work (on one VPN, or None) to begin in so many seconds; set by the scheduler's owner."""
+        self.hurry: Callable[[], None] = lambda: None
+        """Has what failed tried again at once; set likewise."""
         self.facts = Facts(policy.vpns, settings.label)
         """Read by all, changed here alone."""
         self.ledger = Ledger()
@@ -278,6 +280,8 @@ class Controller:
                 self._tell(change, fleet, event_at)
             if self.state is not before:
                 self._save()
+            if decision.changes:
+                self.hurry()
             due = self.ledger.look(self.state, self.facts, now.mono)
             for vpn in sorted(self.ledger.vpns_to_undo_on.union(decision.cleanup)):
                 self.request(Work.CLEANUP, vpn, 0)
@@ -297,7 +301,7 @@ class Controller:
             if change.before is Mode.EMERGENCY:
                 self._emergency_s += change.lasted_s
             engines = {vpn: len(group.engines) for vpn, group in fleet.groups.items()}
-            self.recorder.mode_changed(change, engines, acting=self.acting)
+            self.recorder.mode_changed(change, engines, None if self.acting else self._condition.why_not)
             return
         signals = [f"{s.source}: {s.verdict} ({s.reason}: {s.detail})" for s in self._judgements[change.vpn].signals]
         self.recorder.phase_changed(change, {"signals": signals})
@@ -345,6 +349,7 @@ class Controller:
             emergency_s=self._emergency_s,
             alertmanager_up=condition.alertmanager_up,
             journal_up=self._keeper.up,
+            holds=condition.holds,
             closing=condition.closing,
             problems=(*condition.problems, *self.facts.problems, *self.ledger.parked.problems),
         )

@@ -31,7 +31,7 @@ log = logging.getLogger("mayday")
 JobFunction = Callable[[str | None], Awaitable[float | None]]
 """Does one piece of work (on one VPN, or None); returns in how many seconds it wants to run again, None: when due."""
 
-RETRY_MOST_S = 10.0
+RETRY_MOST_S = 300.0
 EPOCH = datetime(2200, 1, 1, tzinfo=UTC)
 """The date that stands for monotonic time 0: later than any wall clock shows, so that the two are told apart, and early
 enough that the seconds since 1970, a float in APScheduler, are exact to a microsecond."""
@@ -116,6 +116,13 @@ class Jobs:
             self._scheduler.add_job(
                 self._run, DateTrigger(due, timezone=UTC), args=(work, vpn), id=key, name=work, replace_existing=True
             )
+
+    def hurry(self) -> None:
+        """Something has changed that may let succeed what failed: try it again at once, and begin with short pauses."""
+        waiting, self._tries = list(self._tries), {}
+        for key in waiting:
+            work, _, vpn = key.partition(":")
+            self.request(Work(work), vpn or None, 0)
 
     def start(self) -> None:
         """Begin; needs a running event loop."""

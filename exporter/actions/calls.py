@@ -96,11 +96,9 @@ class Calls:
         if controller.settings.control is not Control.ON:
             raise RefusedError(f"CONTROL is {controller.settings.control}: no container is touched", code="control")
         if not controller.acting:
-            raise RefusedError(
-                "Docker is unreachable, Mayday is stopping, or another Mayday is at work",
-                code="unavailable",
-                retry_after_s=5,
-            )
+            held = "; ".join(controller.snapshot.holds.values())
+            message = f"no container is touched: {held}" if held else "Docker is unreachable, or Mayday is stopping"
+            raise RefusedError(message, code="unavailable", retry_after_s=5)
 
     def failed(self, error: RuntimeFailure) -> None:
         """After a call that got no answer, have everything read anew before anything else is decided."""

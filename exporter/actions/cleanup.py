@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from exporter.actions.calls import RETRY_S, OvertakenError
+from exporter.actions.backoff import BackOff
+from exporter.actions.calls import OvertakenError
 from exporter.core import plan
 from exporter.core.plan import Outcome, RemoveReason
 from exporter.errors import BadRequestError, ConflictError, MissingError, RefusedError, RuntimeFailure
@@ -14,7 +15,7 @@ from exporter.fleet.results import Begun, Dropped, Ended, Removed
 from exporter.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from exporter.actions.calls import Calls
     from exporter.actions.rehearsal import Rehearsal
@@ -32,26 +33,35 @@ class Cleanup:
         self._calls = calls
         self._controller = calls.controller
         self._rehearsal = rehearsal
+        self._back_off = BackOff(self._controller.clock)
 
-    async def clean_up(self, vpn: str) -> float | None:
-        """Remove the ghosts on a failed VPN, and creations that were overtaken; seconds until to try again, or None."""
+    async def clean_up(self, vpn: str) -> None:
+        """Remove the ghosts on a failed VPN, and creations that were overtaken; what stays is tried again."""
         controller = self._controller
-        targets = plan.ghosts(controller.fleet, vpn) if self._may_evacuate(vpn) else ()
-        overtaken = [] if targets else controller.ledger.to_undo(controller.fleet.on(vpn))
-        if not targets and not overtaken:
-            return None
+        ghosts = plan.ghosts(controller.fleet, vpn) if self._may_evacuate(vpn) else ()
+        targets = self._due(ghosts)
+        overtaken = [] if ghosts else self._due(controller.ledger.to_undo(controller.fleet.on(vpn)))
         if not controller.acting:
             for engine in targets:
                 self._rehearsal.remove(engine, RemoveReason.VPN_FAILED)
-            return None
+            return
         results = await asyncio.gather(
             *(self.remove(e, RemoveReason.VPN_FAILED, lambda: self._may_evacuate(vpn)) for e in targets),
             *(self.undo(e.id, e.name, e.vpn, grace_s=controller.settings.engine_stop_timeout_s) for e in overtaken),
         )
-        # Docker has the last word on whether they are gone.
-        await self._calls.read_again()
-        controller.request(Work.PROVISION, None, 0)
-        return RETRY_S if Outcome.ERROR in results else None
+        for engine, outcome in zip((*targets, *overtaken), results, strict=True):
+            (self._back_off.failed if outcome is Outcome.ERROR else self._back_off.succeeded)(engine.id)
+        if results:
+            # Docker has the last word on whether they are gone.
+            await self._calls.read_again()
+            controller.request(Work.PROVISION, None, 0)
+        waiting = [engine.id for engine in controller.fleet.on(vpn) if not self._back_off.is_due(engine.id)]
+        if waiting:
+            controller.request(Work.CLEANUP, vpn, self._back_off.wait_s(waiting) or 0)
+
+    def _due(self, engines: Iterable[Engine]) -> list[Engine]:
+        """Those whose removal may be tried now: one that cannot be removed keeps no other waiting."""
+        return [engine for engine in engines if self._back_off.is_due(engine.id)]
 
     def _may_evacuate(self, vpn: str) -> bool:
         controller = self._controller

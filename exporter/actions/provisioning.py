@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.actions.calls import RETRY_S, OvertakenError
-from exporter.core import plan
+from exporter.core import balance, plan
 from exporter.core.dependents import MADE_LABEL
-from exporter.core.model import Container, ContainerState, Mode
+from exporter.core.model import Container, ContainerState
 from exporter.core.plan import Outcome, ProvisionReason
 from exporter.core.spec import EngineSpec
 from exporter.errors import BadRequestError, ConflictError, RefusedError, RuntimeFailure, UnreachableError
@@ -21,18 +20,19 @@ from exporter.work import Work
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Awaitable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Iterator, Mapping
 
     from exporter.actions.calls import Calls
     from exporter.actions.cleanup import Cleanup
     from exporter.actions.rehearsal import Rehearsal
     from exporter.core.model import Engine
+    from exporter.core.phases import FleetState
 
 NAME_TRIES = 5
 UNSURE_TIMEOUTS = 3
 """For so many of Docker's time-outs a creation that got no answer counts as if it had been made."""
 
-OVERTAKEN = "the VPN left phase healthy meanwhile, or the engine was made by others"
+OVERTAKEN = "meanwhile the VPN left phase healthy, or has enough engines"
 
 SpecOf = Callable[[Entry], EngineSpec]
 
@@ -59,36 +59,6 @@ class Provisioning:
 
     # --- what is asked for -------------------------------------------------------------------------------------------
 
-    async def provision(self) -> float | None:
-        """Create what automatic provisioning asks for; seconds until to try again, None when nothing is left to do."""
-        controller = self._controller
-        if not self._fills():
-            if controller.deciding and controller.state.mode is not Mode.NORMAL:
-                controller.recorder.paused("Autoscaler", controller.state)
-            return None
-        await self._calls.read_again()
-        fills = self._fills()
-        if not controller.acting:
-            for fill in fills:
-                self._rehearsal.fill(fill)
-            return None
-        # Places are taken in the same step as the decision: no other decision counts on the same room meanwhile.
-        names = self._free_names()
-        taken = [(fill, self._take_places(fill, names)) for fill in fills]
-        results = await asyncio.gather(*(self._fill(fill, entries) for fill, entries in taken))
-        if taken:
-            # Docker has the last word on what there is now.
-            await self._calls.read_again()
-        return None if all(results) else RETRY_S
-
-    async def _fill(self, fill: plan.Fill, entries: Iterable[Entry]) -> bool:
-        forwarded = await self._ask_forwarded(fill.vpn)
-        creations = []
-        for entry in entries:
-            creations.append(self.create(entry, fill.reason, partial(self.spec, forwarded=forwarded)))
-            forwarded = None
-        return Outcome.ERROR not in await asyncio.gather(*creations)
-
     async def provision_one(self, vpn: str | None, labels: Mapping[str, str]) -> Entry:
         """Create the engine that an operator asked for; its name, VPN and port.
 
@@ -101,7 +71,7 @@ class Provisioning:
             raise BadRequestError(f"there is no VPN '{vpn}'; there are {', '.join(controller.policy.vpns)}")
         self._calls.require_acting()
         mono = controller.clock.mono()
-        chosen = plan.choose_vpn(controller.state, controller.fleet, controller.policy, self._pending(), mono, vpn)
+        chosen = plan.choose_vpn(controller.state, controller.fleet, controller.policy, self.pending(), mono, vpn)
         entry = self.take_place(chosen) if isinstance(chosen, str) else None
         if isinstance(chosen, plan.Refusal):
             controller.recorder.refused(chosen.code, chosen.message, vpn)
@@ -133,26 +103,16 @@ class Provisioning:
         self._controller.note(Begun(entry))
         return entry
 
-    def _take_places(self, fill: plan.Fill, names: Iterator[str]) -> list[Entry]:
-        """Places for a whole fill at once: what is taken is looked through once, not once for each engine."""
-        controller = self._controller
-        ports = plan.free_ports(controller.fleet, controller.policy, fill.vpn, controller.ledger.ports(fill.vpn))
-        return [self.begin(Entry(Change.CREATE, fill.vpn, next(names), port)) for port in ports[: fill.count]]
-
     def free_name(self) -> str:
         """The first name that no container has or is to have."""
-        return next(self._free_names())
+        return next(self.free_names())
 
-    def _free_names(self) -> Iterator[str]:
+    def free_names(self) -> Iterator[str]:
         controller = self._controller
         taken = controller.facts.names | {engine.name for engine in controller.fleet.engines}
         return controller.settings.template.free_names(taken | controller.ledger.names())
 
-    def _fills(self) -> list[plan.Fill]:
-        controller = self._controller
-        return plan.fills(controller.state, controller.fleet, controller.policy, self._pending())
-
-    def _pending(self, but: Entry | None = None) -> Counter[str]:
+    def pending(self, but: Entry | None = None) -> Counter[str]:
         """Creations that the fleet does not show, by VPN, not counting one of them."""
         controller = self._controller
         shown = {engine.name for engine in controller.fleet.engines}
@@ -169,13 +129,16 @@ class Provisioning:
         reason: ProvisionReason,
         spec: SpecOf,
         before_start: Callable[[], Awaitable[None]] | None = None,
+        decided: FleetState | None = None,
     ) -> Outcome:
         """Create and start one engine at its place; undo it if the VPN's phase changed meanwhile.
 
-        `before_start` is done between the two; when it fails, the creation has failed.
+        `before_start` is done between the two; when it fails, the creation has failed. `decided` is the state in which
+        the engine was found to be needed; None: the present one. In another state that is asked again.
         """
+        decided = decided or self._controller.state
         async with self._calls.queue:
-            outcome, note = await self._make(entry, reason, spec, before_start)
+            outcome, note = await self._make(entry, reason, spec, before_start, decided)
         made = entry.container_id
         if outcome is not Outcome.OK and made is not None:
             await self._undo(entry, made)
@@ -190,6 +153,7 @@ class Provisioning:
         reason: ProvisionReason,
         spec: SpecOf,
         before_start: Callable[[], Awaitable[None]] | None,
+        decided: FleetState,
     ) -> tuple[Outcome, str]:
         """Create and start; the place is taken until the fleet shows the engine, or that there is none."""
         controller = self._controller
@@ -201,11 +165,14 @@ class Provisioning:
             state = controller.state
             return plan.may_create_on(state, entry.vpn) and state.vpns[entry.vpn].since == since
 
+        def needed() -> bool:
+            return wanted() and (controller.state is decided or self._still_needed(entry, reason))
+
         try:
-            entry.container_id, made = await self._create(entry, reason, spec, wanted)
+            entry.container_id, made = await self._create(entry, reason, spec, needed)
             if before_start is not None:
                 await before_start()
-            await self._calls.start(entry.container_id, wanted)
+            await self._calls.start(entry.container_id, needed)
             overtaken = not wanted()
         except OvertakenError:
             outcome, note = Outcome.UNDONE, OVERTAKEN
@@ -266,8 +233,8 @@ class Provisioning:
     def _still_needed(self, entry: Entry, reason: ProvisionReason) -> bool:
         """Whether there is room, and need, for the engine of a place that is taken already."""
         controller = self._controller
-        return plan.still_needed(
-            controller.state, controller.fleet, controller.policy, self._pending(entry), entry.vpn, reason
+        return balance.still_needed(
+            controller.state, controller.fleet, controller.policy, self.pending(entry), entry.vpn, entry.name, reason
         )
 
     async def _undo(self, entry: Entry, container_id: str) -> None:
@@ -301,7 +268,7 @@ class Provisioning:
             extra_labels=extra_labels,
         )
 
-    async def _ask_forwarded(self, vpn: str) -> int | None:
+    async def ask_forwarded(self, vpn: str) -> int | None:
         """The VPN's forwarded port, unless an engine has it already."""
         if self._forwarded_port is None or any(engine.forwarded for engine in self._controller.fleet.on(vpn)):
             return None

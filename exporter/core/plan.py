@@ -27,6 +27,8 @@ class RemoveReason(StrEnum):
     UNHEALTHY = "unhealthy"
     ORPHANED = "orphaned"
     OVERTAKEN = "overtaken"
+    REBALANCE = "rebalance"
+    """It stood in the way of the share of a VPN that has recovered."""
     REQUESTED = "requested"
 
 
@@ -243,22 +245,14 @@ def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str,
         targets = {}
         reason = ProvisionReason.RELIEF
     if relief is not None:
-        # One at least, even where the share is none: without an engine it would never become a carrier.
-        targets[relief] = max(shares(policy)[relief], targets.get(relief, 0), 1)
+        targets[relief] = target(state, policy, relief)
     room = policy.max_replicas - fleet.size - sum(pending.values())
-    carried = {vpn: group.planned for vpn, group in fleet.groups.items()}
-    if relief is not None:
-        # Those that work, and orphans, which are repaired anyway. One that does not work does not count, because nobody
-        # replaces it during an emergency.
-        carried[relief] = sum(
-            e.planned and (e.orphan is not None or e.counted_as is EngineState.WORKING) for e in fleet.on(relief)
-        )
     result = []
-    for vpn, target in targets.items():
+    for vpn, wanted in targets.items():
         if not may_create_on(state, vpn):
             continue
         free = len(free_ports(fleet, policy, vpn, ())) - pending.get(vpn, 0)
-        count = min(target - carried[vpn] - pending.get(vpn, 0), room, free)
+        count = min(wanted - carried(state, fleet, vpn) - pending.get(vpn, 0), room, free)
         if count > 0:
             room -= count
             result.append(Fill(vpn, count, reason))
@@ -303,20 +297,28 @@ def choose_port(
     return instead_of.port if instead_of is not None and instead_of.port not in taken else None
 
 
-def still_needed(
-    state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str, int], vpn: str, reason: ProvisionReason
-) -> bool:
-    """Whether there is room, and need, for one more engine besides those that are `pending`."""
-    if reason in {ProvisionReason.FILL, ProvisionReason.RELIEF}:
-        return any(fill.vpn == vpn for fill in fills(state, fleet, policy, pending))
-    return reason is not ProvisionReason.REQUESTED or fleet.size + sum(pending.values()) < policy.max_replicas
-
-
 def may_be_connected(engine: Engine, fleet: Fleet) -> bool:
     """Whether an orphan may work all the same, and can be asked: no other engine has its port."""
     alone = sum(other.port == engine.port for other in fleet.on(engine.vpn)) == 1
     running = engine.state is ContainerState.RUNNING and engine.port is not None
     return engine.orphan is Orphan.RESTART and running and alone
+
+
+def target(state: FleetState, policy: Policy, vpn: str) -> int:
+    """How many engines a VPN should carry in the present mode, relief counted in."""
+    number = desired(state, policy)[vpn]
+    # One at least for relief, even where the share is none: without an engine it would never become a carrier.
+    return max(shares(policy)[vpn], number, 1) if vpn == state.relief else number
+
+
+def carried(state: FleetState, fleet: Fleet, vpn: str) -> int:
+    """How many engines of a VPN count towards what it should carry.
+
+    For relief only those that work, and orphans, which are repaired anyway: nobody replaces others in an emergency.
+    """
+    if vpn != state.relief:
+        return fleet.groups[vpn].planned
+    return sum(e.planned and (e.orphan is not None or e.counted_as is EngineState.WORKING) for e in fleet.on(vpn))
 
 
 def _within_ports(policy: Policy, vpn: str, count: int) -> int:

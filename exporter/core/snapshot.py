@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from exporter.core.model import Mode, Phase
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
     from exporter.core.phases import FleetState
     from exporter.core.plan import Evacuation
     from exporter.core.verdict import Judgement
+
+
+class Held(StrEnum):
+    """Why no container is touched, although there may be need."""
+
+    PAUSE = "pause"
+    """An operator paused it."""
+    SIBLING = "sibling"
+    """Another Mayday is at work here."""
+    DRY_RUN = "dry_run"
+    OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,8 @@ class Snapshot:
     alertmanager_up: bool | None = None
     """None: no ALERTMANAGER_URL is set."""
     journal_up: bool = True
+    holds: Mapping[Held, str] = field(default_factory=dict)
+    """Why no container is touched, each with its sentence; empty: containers are touched where there is need."""
     closing: bool = False
     problems: tuple[str, ...] = field(default=())
     """What an operator should know and act on, one sentence each."""

@@ -181,13 +181,23 @@ def write(connection: sqlite3.Connection, document: str | None, rows: Sequence[N
 
 
 def prune(connection: sqlite3.Connection, oldest: float, most: int) -> bool:
-    """Delete a batch of records older than `oldest` (Unix seconds) or beyond the newest `most`; True: call again."""
+    """Delete a batch of records older than `oldest` (Unix seconds) or beyond the newest `most` of their kind.
+
+    No number of refusals or failures pushes a change of mode out. True: call again.
+    """
+    forgotten = 0
     with _transaction(connection):
-        forgotten = connection.execute(
-            "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE at < ?1 LIMIT ?3) OR id IN "
-            "(SELECT id FROM history WHERE id <= (SELECT id FROM history ORDER BY id DESC LIMIT 1 OFFSET ?2) LIMIT ?3)",
-            (oldest, most, PRUNE_BATCH),
+        forgotten += connection.execute(
+            "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE at < ? LIMIT ?)", (oldest, PRUNE_BATCH)
         ).rowcount
+        counted = connection.execute("SELECT kind, count(*) FROM history GROUP BY kind HAVING count(*) > ?", (most,))
+        for kind, number in counted.fetchall():
+            batch = min(number - most, PRUNE_BATCH - forgotten)
+            if batch > 0:
+                forgotten += connection.execute(
+                    "DELETE FROM history WHERE id IN (SELECT id FROM history WHERE kind = ? ORDER BY id LIMIT ?)",
+                    (kind, batch),
+                ).rowcount
     return forgotten >= PRUNE_BATCH
 
 

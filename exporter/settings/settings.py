@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from exporter.core.dependents import ManagedLabel
 from exporter.core.model import Capacity, Policy, Response
+from exporter.core.plan import divide
 from exporter.errors import ConfigError
 from exporter.settings.engine_template import DEFAULT_ENVIRONMENT, DEFAULT_IMAGE, EngineTemplate, unknown_placeholders
 from exporter.settings.environment import Environment, Secret
@@ -167,7 +168,7 @@ def _policy(env: Environment, values: Mapping[str, str]) -> Policy:
     maximum = env.integer("MAX_REPLICAS", 2 * minimum, low=0, high=20000)
     if maximum < minimum:
         env.fault("MAX_REPLICAS", f"{maximum} is less than MIN_REPLICAS, {minimum}")
-    return Policy(
+    policy = Policy(
         vpns=vpns,
         redundant=mode is VpnMode.REDUNDANT,
         min_replicas=minimum,
@@ -179,6 +180,8 @@ def _policy(env: Environment, values: Mapping[str, str]) -> Policy:
         stabilization_s=env.number("VPN_STABILIZATION_PERIOD_S", 120, low=0, high=86400),
         start_timeout_s=env.number("VPN_START_TIMEOUT_S", 120, low=1, high=86400),
     )
+    _refuse_shares_beyond_ports(env, policy)
+    return policy
 
 
 def _vpn_names(env: Environment, values: Mapping[str, str]) -> tuple[str, ...]:
@@ -229,6 +232,18 @@ def _port_ranges(env: Environment, values: Mapping[str, str], vpns: tuple[str, .
     used = range(1, len(vpns) + 1)
     _refuse_other_numbers(env, values, "GLUETUN_PORT_RANGE", used, f"there are {len(vpns)} VPNs, numbered from 1 on")
     return ranges
+
+
+def _refuse_shares_beyond_ports(env: Environment, policy: Policy) -> None:
+    """Refuse a share that the VPN has no ports for: the fleet would stay below it for ever."""
+    for number, (vpn, share) in enumerate(divide(policy.min_replicas, policy.vpns).items(), start=1):
+        ports = len(policy.ports[vpn])
+        if share > ports:
+            env.fault(
+                f"GLUETUN_PORT_RANGE_{number}",
+                f"has {ports} ports, and the share of '{vpn}' is {share} of MIN_REPLICAS, {policy.min_replicas}; "
+                "widen the range, or lower MIN_REPLICAS",
+            )
 
 
 def _template(env: Environment, policy: Policy) -> EngineTemplate:

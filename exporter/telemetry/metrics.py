@@ -14,6 +14,7 @@ from exporter.core.alerts import Heard
 from exporter.core.model import EngineState, Mode, Phase, Reason, Source, Verdict
 from exporter.core.parking import ParkAction
 from exporter.core.plan import ProvisionReason, RemoveReason
+from exporter.core.snapshot import Held
 from exporter.runtime.base import CallResult, Operation
 
 if TYPE_CHECKING:
@@ -258,6 +259,12 @@ class SnapshotCollector:
         yield _gauge("mayday_journal_up", "1 while the journal is kept on disk.", snapshot.journal_up)
         if snapshot.alertmanager_up is not None:
             yield _gauge("mayday_alertmanager_up", "1 while Alertmanager's API answers.", snapshot.alertmanager_up)
+        held = GaugeMetricFamily(
+            "mayday_held", "1 while this is why no container is touched, whatever the need.", labels=("reason",)
+        )
+        for reason in Held:
+            held.add_metric((reason,), reason in snapshot.holds)
+        yield held
         control = GaugeMetricFamily("mayday_control", "1 for the value of CONTROL.", labels=("control",))
         for value in self._controls:
             control.add_metric((value,), value == self._control)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from exporter.core.model import Mode, Phase, Reason
 from exporter.core.parking import ParkAction
+from exporter.core.plan import Outcome
 from exporter.journal.history import Kind, Record
+from exporter.telemetry.repeats import Repeats, alike
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +40,7 @@ class Recorder:
         self._history = history
         self._clock = clock
         self._paused: dict[str, Mode] = {}
+        self._repeats = Repeats()
 
     def phase_changed(self, change: PhaseChange, signals: Mapping[str, object]) -> None:
         """A VPN entered a phase."""
@@ -47,8 +50,8 @@ class Recorder:
         details = {"before": change.before, "after": change.after, "detail": change.detail, **signals}
         self._append(Kind.PHASE, change.reason, message, change.vpn, details)
 
-    def mode_changed(self, change: ModeChange, engines: Mapping[str, int], *, acting: bool) -> None:
-        """The fleet entered a mode. `engines` are the present numbers by VPN."""
+    def mode_changed(self, change: ModeChange, engines: Mapping[str, int], held: str | None = None) -> None:
+        """The fleet entered a mode. `engines` are the present numbers by VPN; `held` is why no container is touched."""
         if change.after is Mode.NORMAL:
             self._paused.clear()
         details: dict[str, object] = {
@@ -61,7 +64,7 @@ class Recorder:
         }
         if change.after is Mode.EMERGENCY:
             self.metrics.entries.labels(change.vpn, change.reason).inc()
-            message = self._log_entry(change, engines, acting=acting)
+            message = self._log_entry(change, engines, held)
         elif change.after is Mode.OUTAGE:
             message = "OUTAGE: all VPNs have failed; nothing is removed and nothing is provisioned"
             log.error("%s", message)
@@ -70,15 +73,16 @@ class Recorder:
             message = self._log_exit(change)
         self._append(Kind.MODE, change.reason, message, change.vpn, details)
 
-    def _log_entry(self, change: ModeChange, engines: Mapping[str, int], *, acting: bool) -> str:
+    def _log_entry(self, change: ModeChange, engines: Mapping[str, int], held: str | None) -> str:
         failed, carrying = ", ".join(change.failed), ", ".join(change.carrying)
         log.warning("⚠️  ENTERING EMERGENCY MODE ⚠️")
         log.warning("Failed VPN: %s", failed)
         log.warning("Healthy VPN: %s", carrying)
         log.warning("System will operate with reduced capacity on single VPN until recovery")
         for vpn in change.failed:
-            verb = "Removing" if acting else "No container is touched now, leaving alone"
-            log.warning("%s %d engines from failed VPN '%s'", verb, engines.get(vpn, 0), vpn)
+            verb = "Removing" if held is None else "No container is touched now, leaving alone"
+            why = "" if held is None else f": {held}"
+            log.warning("%s %d engines from failed VPN '%s'%s", verb, engines.get(vpn, 0), vpn, why)
         for vpn in change.carrying:
             log.warning("Emergency mode active: operating with %d engines on '%s'", engines.get(vpn, 0), vpn)
         return f"Entered emergency mode: failed VPN {failed}, healthy VPN {carrying}"
@@ -111,13 +115,34 @@ class Recorder:
 
     def _action(self, action: str, vpn: str, name: str, reason: str, result: str, note: str) -> None:
         message = f"{action} engine '{name}' on VPN '{vpn}' ({reason}): {result}" + (f": {note}" if note else "")
-        log.log(logging.WARNING if result == "error" else logging.INFO, "%s", message)
-        self._append(Kind.ACTION, reason, message, vpn, {"action": action, "engine": name, "result": result})
+        level = logging.WARNING if result == Outcome.ERROR else logging.INFO
+        details = {"action": action, "engine": name, "result": result}
+        if result in {Outcome.ERROR, Outcome.UNDONE}:
+            self._tell_repeatedly(level, Kind.ACTION, reason, message, vpn, details)
+        else:
+            log.log(level, "%s", message)
+            self._append(Kind.ACTION, reason, message, vpn, details)
 
     def refused(self, reason: str, message: str, vpn: str | None = None) -> None:
         """Somebody's request was refused."""
-        log.info("Refused: %s", message)
-        self._append(Kind.REFUSAL, reason, message, vpn, {})
+        self._tell_repeatedly(logging.INFO, Kind.REFUSAL, reason, message, vpn, {}, "Refused: ")
+
+    def _tell_repeatedly(
+        self,
+        level: int,
+        kind: Kind,
+        reason: str,
+        message: str,
+        vpn: str | None,
+        details: Mapping[str, object],
+        word: str = "",
+    ) -> None:
+        """Tell what may happen again and again without end: the 1st, 2nd, 4th, 8th … time, with the number."""
+        repeat = self._repeats.note((kind, reason, vpn, alike(message)), self._clock.now())
+        if repeat.told:
+            message += repeat.suffix
+            log.log(level, "%s%s", word, message)
+            self._append(kind, reason, message, vpn, {**details, **repeat.details})
 
     def alert_changed(self, alert: Alert) -> None:
         """An alert fires, or is resolved."""

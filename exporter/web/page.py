@@ -6,7 +6,6 @@ import asyncio
 import base64
 import hashlib
 from html import escape
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,8 @@ from aiohttp import web
 from exporter import __version__
 from exporter.core.model import EngineState, Phase, Verdict
 from exporter.core.service import in_service
-from exporter.web.words import doing, duration, folded, headline
+from exporter.journal.history import Kind
+from exporter.web.words import doing, duration, headline, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,8 @@ async def answer(controller: Controller, settings: Settings, journal: Journal) -
     """The page as it is now; without its history when the journal does not answer in time."""
     try:
         async with asyncio.timeout(HISTORY_PATIENCE_S):
-            records = await journal.query(limit=RECORDS)
+            newest, modes = await journal.query(limit=RECORDS), await journal.query(kind=Kind.MODE, limit=1)
+            records = [*newest, *(record for record in modes if not newest or record.id < newest[-1].id)]
     except TimeoutError:
         records = []
     text = page(controller.snapshot, settings, controller.clock.now(), records)
@@ -84,7 +85,7 @@ def page(snapshot: Snapshot, settings: Settings, now: Moment, records: Sequence[
     steps = "".join(f"<li>{escape(step)}</li>" for step in doing(snapshot, settings, now.mono))
     notes = "".join(f"<li>{escape(note)}</li>" for note in snapshot.problems)
     rows = "".join(_row(snapshot, name, now.mono) for name in settings.policy.vpns)
-    told = "".join(_told(at, message) for at, message in islice(folded(records), TOLD))
+    lines = "".join(_told(at, message) for at, message in told(records, TOLD))
     links = "".join(f'<li><a href="{link}">{text}</a></li>' for link, text in LINKS.items())
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{SIGNS[kind]} {escape(word)} – Mayday</title>
@@ -106,7 +107,7 @@ def page(snapshot: Snapshot, settings: Settings, now: Moment, records: Sequence[
 <tbody id="vpns" role="rowgroup" data-live>{rows}</tbody></table>
 <table class="told"><caption>What happened last (UTC)</caption>
 <thead class="unseen"><tr><th scope="col">When</th><th scope="col">What</th></tr></thead>
-<tbody id="told" data-live>{told or _NOTHING}</tbody></table>
+<tbody id="told" data-live>{lines or _NOTHING}</tbody></table>
 </main>
 <footer><h2 id="more">More</h2><nav aria-labelledby="more"><ul>{links}</ul></nav>
 <p><small id="at" data-live>As of {now.wall:%Y-%m-%d %H:%M:%S} UTC · version {escape(__version__)} · \

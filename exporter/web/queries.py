@@ -58,7 +58,9 @@ class Queries:
         """`GET /-/ready`."""
         snapshot = self._controller.snapshot
         if snapshot.ready:
-            return web.Response(text="Mayday is ready.\n")
+            held = "; ".join(snapshot.holds.values())
+            note = f"No container is touched: {held}.\n" if held else ""
+            return web.Response(text=f"Mayday is ready.\n{note}")
         reason = "it is stopping" if snapshot.closing else "Docker does not answer, or has not been read yet"
         return web.Response(text=f"Mayday is not ready: {reason}.\n", status=503)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 from exporter.core.model import Capacity, EngineState, Mode, Phase
@@ -90,6 +90,16 @@ def folded(records: Iterable[Record]) -> Iterator[tuple[datetime, str]]:
         else:
             action, result = first.details.get("action"), first.details.get("result")
             yield first.at, f"{action} {len(same)} engines on VPN '{first.vpn}' ({first.reason}): {result}"
+
+
+def told(records: Sequence[Record], most: int) -> list[tuple[datetime, str]]:
+    """The newest lines, at most so many: the newest change of the mode always, and of refusals the newest alone."""
+    refusal = next((record for record in records if record.kind is Kind.REFUSAL), None)
+    lines = list(islice(folded(r for r in records if r.kind is not Kind.REFUSAL or r is refusal), most))
+    mode = next((record for record in records if record.kind is Kind.MODE), None)
+    if mode is not None and (mode.at, mode.message) not in lines:
+        lines[most - 1 :] = [(mode.at, mode.message)]
+    return lines
 
 
 def doing(snapshot: Snapshot, settings: Settings, mono: float) -> Iterator[str]:
