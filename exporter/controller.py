@@ -27,7 +27,7 @@ from exporter.sources.alertmanager import AlertSource
 from exporter.sources.docker import DockerSource
 from exporter.sources.operator import OperatorSource
 from exporter.telemetry.durations import Durations
-from exporter.work import Work
+from exporter.work import asked_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from exporter.settings.settings import Settings
     from exporter.sources.base import SignalSource
     from exporter.telemetry.recorder import Recorder
+    from exporter.work import Work
 
 log = logging.getLogger("mayday")
 
@@ -283,16 +284,8 @@ class Controller:
             if decision.changes:
                 self.hurry()
             due = self.ledger.look(self.state, self.facts, now.mono)
-            for vpn in sorted(self.ledger.vpns_to_undo_on.union(decision.cleanup)):
-                self.request(Work.CLEANUP, vpn, 0)
-            for vpn in sorted(due.union(decision.park)):
-                self.request(Work.PARKING, vpn, 0)
-            if decision.repair:
-                self.request(Work.REPAIR, None, 0)
-            if decision.provision:
-                self.request(Work.PROVISION, None, 0)
-            if decision.look_again_at is not None:
-                self.request(Work.STABILIZATION, None, max(0.0, decision.look_again_at - now.mono))
+            for work, vpn, in_s in asked_for(decision, self.ledger.vpns_to_undo_on, due, now.mono):
+                self.request(work, vpn, in_s)
             self._durations.look(self.state, fleet, now)
         self.publish()
 

@@ -321,7 +321,7 @@ class Capacity(StrEnum):
 
 
 class Response(StrEnum):
-    """What happens to a dependent of others when its VPN fails: by `OTHERS_ON_FAILURE`, or its label (alone: `REMOVE`)."""
+    """What happens to a dependent of others when its VPN fails: `OTHERS_ON_FAILURE`, or its label (only: `REMOVE`)."""
 
     PARK = "park"
     """It is stopped, and started again when its VPN is healthy."""

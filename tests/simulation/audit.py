@@ -112,7 +112,7 @@ class AuditedRuntime:
     async def rename(self, container_id: str, name: str) -> None:
         await self._change(lambda: self._runtime.rename(container_id, name))
 
-    async def stop(self, container_id: str, grace_s: int) -> None:
+    async def stop(self, container_id: str, grace_s: int | None) -> None:
         self._oracle.before_stop(container_id)
         await self._change(lambda: self._runtime.stop(container_id, grace_s))
 
