@@ -281,7 +281,7 @@ def test_a_removal_asks_again_whether_it_is_wanted() -> None:
     async def scenario(s: Sidecar) -> None:
         stop, before = s.runtime.stop, {box.id for box in engines(s, "gluetun_2")}
 
-        async def stop_slowly(container_id: str, grace_s: int) -> None:
+        async def stop_slowly(container_id: str, grace_s: int | None) -> None:
             if s.host.find("gluetun_2").state is ContainerState.PAUSED:
                 s.host.unpause("gluetun_2")
             await s.until(lambda: s.phase("gluetun_2") is Phase.STABILIZING)
