@@ -135,7 +135,8 @@ def check_one_down(world: World, down: str) -> None:
     left = [vpn for vpn in policy.vpns if vpn != down]
     share = even(policy.min_replicas, policy.vpns)
     carried = {vpn: planned(world, vpn) for vpn in left}
-    if all(share[vpn] for vpn in left):
+    others = sum(not own(box) for box in oracle.truth.engines())
+    if all(share[vpn] for vpn in left) and others < policy.max_replicas:
         oracle.require(bool(carriers) or any(carried.values()), "an emergency left no engine at all")
     wanted = dict.fromkeys(left, 0)
     if str(policy.capacity) == "share":

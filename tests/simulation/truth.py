@@ -165,7 +165,10 @@ class Truth:
         """
         now, found = self.clock.age(), []
         for vpn in self.vpns:
-            good = self.says[vpn] == "good" or (not strict and now - self.good_at[vpn] <= grace_s)
+            box = self.named(vpn)
+            # That a health is frozen shows in inspections alone, which take turns.
+            turns_s = 30.0 * len(self.vpns) + 100.0 if box is not None and box.frozen is not None else 0.0
+            good = self.says[vpn] == "good" or (not strict and now - self.good_at[vpn] <= max(grace_s, turns_s))
             engines = [] if vpn == failed or not good else self.engines(vpn)
             if strict:
                 serving = [b for b in engines if self.engines_are.works(b) and now - self.silent_at[b.id] > NOTICED_S]
