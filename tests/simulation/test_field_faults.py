@@ -33,7 +33,7 @@ def test_a_daemon_restarted_with_live_restore_costs_nothing(version: str, away_s
     """A health that begins anew, or stands still, although the container was not started anew, says nothing."""
 
     async def scenario(s: Sidecar) -> None:
-        s.host.rng.seed(chance)
+        s.host.rng.seed(1000 + chance)
         deeds, before = Deeds(s), ids(s.host, FIRST, SECOND)
         assert len(before) == 10
         s.runtime.daemon_down()
@@ -104,7 +104,7 @@ def test_a_reboot_of_the_host_costs_no_engine(tmp_path: Path, remembers: bool, s
 
     async def main(clock: VirtualClock) -> None:
         s = Sidecar(clock, **({"STATE_DIR": str(tmp_path)} if remembers else {}))
-        s.host.rng.seed(chance)
+        s.host.rng.seed(1000 + chance)
         await s.app.__aenter__()
         await asyncio.sleep(60)
         before, deeds = ids(s.host, FIRST, SECOND), Deeds(s)
@@ -124,7 +124,7 @@ def test_a_daemon_restarted_without_live_restore_costs_no_engine(chance: int) ->
     """All containers end and begin anew in no order: the engines are the same, and all work soon."""
 
     async def scenario(s: Sidecar) -> None:
-        s.host.rng.seed(chance)
+        s.host.rng.seed(1000 + chance)
         before, deeds = ids(s.host, FIRST, SECOND), Deeds(s)
         await s.host.containers_end()
         s.runtime.daemon_down()
@@ -146,7 +146,7 @@ def test_a_shutdown_whose_sigterm_comes_after_the_vpns_died(delay_s: str, told_a
     """All are told to stop at once and die one by one; Mayday is told last: no engine is removed for it."""
 
     async def scenario(s: Sidecar) -> None:
-        s.host.rng.seed(chance)
+        s.host.rng.seed(1000 + chance)
         before, deeds = ids(s.host, FIRST, SECOND), Deeds(s)
         ending = asyncio.ensure_future(s.host.containers_end())
         await asyncio.sleep(told_after_ms / 1000)
@@ -165,7 +165,7 @@ def test_vpns_that_are_stopped_together_by_another_project(delay_s: str, chance:
     """`compose down` of the VPNs' project: all are gone within moments, so that nobody carries and nothing goes."""
 
     async def scenario(s: Sidecar) -> None:
-        s.host.rng.seed(chance)
+        s.host.rng.seed(1000 + chance)
         deeds = Deeds(s)
         await s.host.terminate([s.host.find(FIRST), s.host.find(SECOND)])
         await asyncio.sleep(60)
@@ -185,7 +185,7 @@ def test_both_vpns_fail_together_by_their_health(seconds: int, chance: int) -> N
     """A target that both checks use is away for a while: every engine is there after it, and works."""
 
     async def scenario(s: Sidecar) -> None:
-        s.host.rng.seed(chance)
+        s.host.rng.seed(1000 + chance)
         before, deeds = ids(s.host, FIRST, SECOND), Deeds(s)
         for vpn in (FIRST, SECOND):
             s.host.set_truth(vpn, good=False)

@@ -320,7 +320,7 @@ def test_what_was_overtaken_is_counted_once(chance: int) -> None:
 
     async def main(clock: VirtualClock) -> None:
         s = Sidecar(clock, MIN_REPLICAS="12")
-        s.host.rng.seed(chance)
+        s.host.rng.seed(1000 + chance)
         s.runtime.faults.slow = 10.0
         gone = list[str]()
         s.host.listeners.append(lambda event: gone.append(event.name) if event.action == "destroy" else None)
