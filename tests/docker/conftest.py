@@ -10,12 +10,11 @@ import pytest
 from exporter.runtime.docker import DockerRuntime
 from tests.docker.engines import VERSIONS, Daemons, Version
 from tests.docker.runtimes import GENEROUS_S
+from tests.support.lab import Lab
 from tests.support.lab_fixtures import daemon_number, dockerd, lab, sidecar  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-
-    from tests.support.lab import Lab
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +32,22 @@ def version(request: pytest.FixtureRequest) -> Version:
     """Every version of the engine in turn."""
     value: Version = request.param
     return value
+
+
+@pytest.fixture
+def live_restore() -> bool:
+    """Whether containers outlive their daemon; to be parametrized where they do."""
+    return False
+
+
+@pytest.fixture
+def each_lab(daemons: Daemons, version: Version, live_restore: bool) -> Iterator[Lab]:  # noqa: FBT001
+    """An engine of every version in turn: no containers before, none after."""
+    each = Lab(daemons.get(version, live_restore=live_restore))
+    each.purge()
+    yield each
+    each.purge()
+    each.api.close()
 
 
 @pytest.fixture

@@ -11,13 +11,12 @@ import pytest
 
 from tests.docker.engines import COMPOSE
 from tests.docker.trouble import VPNS, await_calm
-from tests.support.lab import IMAGE, LABEL, LABEL_VALUE, Lab, wait_for
+from tests.support.lab import IMAGE, LABEL, LABEL_VALUE, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.docker.engines import Daemons, Version
+    from tests.support.lab import Lab
     from tests.support.lab_sidecar import Sidecar
 
 HEALTHCHECK = {"test": ["CMD", "/bin/sh", "-c", "! test -e /bad"], "interval": "1s", "retries": 1}
@@ -25,13 +24,9 @@ OWN_EACH, THEIRS_EACH = 2, 2
 
 
 @pytest.fixture
-def lab(daemons: Daemons, version: Version) -> Iterator[Lab]:
-    """A daemon of that version."""
-    lab = Lab(daemons.get(version))
-    lab.purge()
-    yield lab
-    lab.purge()
-    lab.api.close()
+def lab(each_lab: Lab) -> Lab:
+    """An engine of every version in turn."""
+    return each_lab
 
 
 class Project:

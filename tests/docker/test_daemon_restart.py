@@ -1,4 +1,4 @@
-"""Restarts of the daemon and of the host, shutdowns, and failures with one common cause cost no engine."""
+"""Restarts of the daemon and of the host cost no engine."""
 
 from __future__ import annotations
 
@@ -7,34 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.docker.trouble import EVENTS, await_calm, await_healthy, fleet
-from tests.support.lab import Lab, wait_for
+from tests.support.lab import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.docker.engines import Daemons, Version
+    from tests.support.lab import Lab
     from tests.support.lab_sidecar import Sidecar
 
 
 @pytest.fixture
-def live_restore() -> bool:
-    """Whether containers outlive their daemon."""
-    return False
-
-
-@pytest.fixture
-def lab(daemons: Daemons, version: Version, live_restore: bool) -> Iterator[Lab]:  # noqa: FBT001
-    """A daemon of that version."""
-    lab = Lab(daemons.get(version, live_restore=live_restore))
-    lab.purge()
-    yield lab
-    lab.purge()
-    lab.api.close()
-
-
-def working(lab: Lab, engines: dict[str, str]) -> bool:
-    """Whether they all run, with a network."""
-    return engines.items() <= lab.ids(running=True).items() and all(lab.connected(name) for name in engines)
+def lab(each_lab: Lab) -> Lab:
+    """An engine of every version in turn."""
+    return each_lab
 
 
 @pytest.mark.parametrize("live_restore", [True], ids=["live-restore"])
@@ -45,7 +28,7 @@ def test_a_daemon_finds_its_containers_as_they_were(lab: Lab, sidecar: Sidecar) 
     EVENTS["daemon restarted"](lab, sidecar)
     assert lab.ids() == kept
     assert sidecar.history("mode") == []
-    assert working(lab, kept)
+    assert lab.all_work(kept)
 
 
 def test_a_daemon_takes_its_containers_with_it_and_starts_them_again(lab: Lab, sidecar: Sidecar) -> None:
@@ -53,7 +36,7 @@ def test_a_daemon_takes_its_containers_with_it_and_starts_them_again(lab: Lab, s
     than the other. In the end every engine is the same container, and works."""
     kept = fleet(lab, sidecar)
     EVENTS["daemon restarted"](lab, sidecar)
-    wait_for(lambda: working(lab, kept), f"the same engines working; log:\n{sidecar.tail()}")
+    wait_for(lambda: lab.all_work(kept), f"the same engines working; log:\n{sidecar.tail()}")
     assert lab.ids() == kept
 
 
@@ -62,24 +45,7 @@ def test_a_reboot_costs_no_engine(lab: Lab, sidecar: Sidecar, event: str) -> Non
     """With a journal of the life before, and Mayday up before, between or after the VPNs."""
     kept = fleet(lab, sidecar)
     EVENTS[event](lab, sidecar)
-    wait_for(lambda: working(lab, kept), f"the same engines working; log:\n{sidecar.tail()}")
-    assert lab.ids() == kept
-
-
-@pytest.mark.parametrize("event", [name for name in EVENTS if "before Mayday" in name])
-def test_a_shutdown_costs_no_engine(lab: Lab, sidecar: Sidecar, event: str) -> None:
-    """Whether a VPN died because it failed, or because everything is being shut down, is not known before Mayday itself
-    is told to stop."""
-    kept = fleet(lab, sidecar)
-    EVENTS[event](lab, sidecar)
-    wait_for(lambda: working(lab, kept), f"the same engines working; log:\n{sidecar.tail()}")
-    assert lab.ids() == kept
-
-
-def test_a_failure_of_both_costs_no_engine(lab: Lab, sidecar: Sidecar) -> None:
-    """One cause, two failures, one VPN back before the other: where nothing else carries, nothing is removed."""
-    kept = fleet(lab, sidecar, VPN_STABILIZATION_PERIOD_S="8")
-    EVENTS["both VPNs fail together"](lab, sidecar)
+    wait_for(lambda: lab.all_work(kept), f"the same engines working; log:\n{sidecar.tail()}")
     assert lab.ids() == kept
 
 

@@ -15,25 +15,21 @@ import requests
 from docker.errors import APIError
 
 from tests.docker.trouble import VPNS, await_look
-from tests.support.lab import IMAGE, Lab, wait_for
+from tests.support.lab import IMAGE, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.docker.engines import Daemons, Version
+    from tests.support.lab import Lab
     from tests.support.lab_sidecar import Sidecar
 
 
 @pytest.fixture
-def lab(daemons: Daemons, version: Version) -> Iterator[Lab]:
+def lab(each_lab: Lab) -> Lab:
     """Two healthy VPNs."""
-    lab = Lab(daemons.get(version))
-    lab.purge()
     for name in VPNS:
-        lab.vpn(name)
-    yield lab
-    lab.purge()
-    lab.api.close()
+        each_lab.vpn(name)
+    return each_lab
 
 
 # --- data of engines --------------------------------------------------------------------------------------------------

@@ -339,6 +339,10 @@ class Lab:
         except APIError:  # it does not run, or is gone
             return False
 
+    def all_work(self, engines: Mapping[str, str]) -> bool:
+        """Whether these engines run, the same containers as before, with a network each."""
+        return engines.items() <= self.ids(running=True).items() and all(self.connected(name) for name in engines)
+
     def image(self, tag: str, *changes: str) -> str:
         """The lab's image with lines of a Dockerfile on top, under a tag of its own."""
         name = f"mayday-lab:{tag}"
