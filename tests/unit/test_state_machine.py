@@ -480,7 +480,7 @@ class CoreAgainstModel(RuleBasedStateMachine):
                 assert self.model.carriers() or not self.policy.min_replicas
                 assert (removed, parked) == (self.model.to_remove(vpn), self.model.to_stop(vpn))
             wrecks = {e.id for e in plan.wrecks(self.state, fleet, vpn)}
-            assert wrecks == {key for key in self.model.wrecks() if self.engines[key].vpn == vpn}
+            assert wrecks == {key for key in self.model.wrecks() if self.model.engines[key].vpn == vpn}
             for key in removed | wrecks:
                 assert self.engines.pop(key).own
             for key in parked:
@@ -562,7 +562,7 @@ def test_the_core_says_what_the_model_says() -> None:
     any policy of two to five VPNs: phases, doubt, mode, entry, relief, counts, removals, repairs and refusals are those
     of the model."""
     some = settings(
-        max_examples=int(__import__("os").environ.get("EX", "250")),
+        max_examples=250,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
