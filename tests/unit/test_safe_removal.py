@@ -87,20 +87,44 @@ def test_what_makes_a_carrier(
     assert evacuations(state, fleet, replace(policy, min_replicas=0)) == {"gluetun_2": SAFE}
 
 
-def test_what_others_made_is_never_removed(policy: Policy) -> None:
-    """On a failed VPN their engines are stopped as far as they run, or left; only own ones are ghosts."""
+def test_what_others_made_is_removed_only_where_they_ask_for_it(policy: Policy) -> None:
+    """On a failed VPN their engines are stopped as far as they run, or left; own ones are ghosts without asking."""
     fleet = fleet_of(gluetun=1, gluetun_2=len(ContainerState))
     mixed = [replace(e, state=s, own=False) for e, s in zip(fleet.on("gluetun_2"), ContainerState, strict=True)]
-    own = replace(mixed[0], id="own", own=True)
-    fleet = with_engines(fleet, "gluetun_2", *mixed, own)
-    assert plan.ghosts(fleet, "gluetun_2") == (own,)
-    state, theirs = state_of(policy, Phase.HEALTHY, Phase.FAILED), with_engines(fleet, "gluetun_2", *mixed)
+    own, asked = replace(mixed[0], id="own", own=True), replace(mixed[0], id="asked", response=Response.REMOVE)
+    fleet = with_engines(fleet, "gluetun_2", *mixed, own, asked)
+    state = state_of(policy, Phase.HEALTHY, Phase.FAILED)
+    assert plan.ghosts(fleet, "gluetun_2") == (own, asked)
     parked = to_park(state, fleet, policy, "gluetun_2")
     assert {engine.state for engine in parked} == {ContainerState.RUNNING, ContainerState.RESTARTING}
-    assert not any(engine.own for engine in parked)
     assert to_park(state, fleet, replace(policy, others=Response.LEAVE), "gluetun_2") == ()
+    theirs = with_engines(fleet, "gluetun_2", *mixed)
     assert evacuations(state, theirs, policy) == {"gluetun_2": SAFE}
     assert evacuations(state, theirs, replace(policy, others=Response.LEAVE)) == {}, "there is nothing to evacuate"
+
+
+@pytest.mark.parametrize(
+    ("changes", "others", "parked"),
+    [
+        pytest.param({}, Response.PARK, True, id="as the setting says"),
+        pytest.param({"response": Response.LEAVE}, Response.PARK, False, id="its label says leave"),
+        pytest.param({"response": Response.PARK}, Response.LEAVE, True, id="its label says park"),
+        pytest.param({"created_at": START.timestamp()}, Response.PARK, False, id="made during the failure"),
+        pytest.param({"id": "taken-back"}, Response.PARK, False, id="taken back by its owner"),
+    ],
+)
+def test_which_engines_of_others_are_parked(
+    policy: Policy,
+    changes: dict[str, Any],
+    others: Response,
+    parked: bool,  # noqa: FBT001
+) -> None:
+    """The label outweighs the setting; where the owner is at work during the failure, the owner knows better."""
+    fleet = fleet_of(gluetun=1, gluetun_2=1)
+    fleet = with_engines(fleet, "gluetun_2", replace(fleet.on("gluetun_2")[0], own=False, **changes))
+    state = state_of(policy, Phase.HEALTHY, Phase.FAILED)
+    found = to_park(state, fleet, replace(policy, others=others), "gluetun_2", {"taken-back"})
+    assert bool(found) == parked
 
 
 def test_own_engines_that_can_never_run_again(policy: Policy) -> None:

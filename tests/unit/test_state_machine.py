@@ -40,6 +40,7 @@ from exporter.core.model import (
     Source,
     Verdict,
 )
+from exporter.core.parking import to_park
 from exporter.core.phases import ModeChange, PhaseChange, initial_state, step
 from exporter.core.verdict import Judgement, Sighting, docker_signal, observe
 from tests.support.memory import Memory, read, written
@@ -278,13 +279,21 @@ class CoreAgainstModel(RuleBasedStateMachine):
         self.look()
 
     @precondition(lambda self: len(self.engines) + len(self.pending) < self.policy.max_replicas)
-    @rule(place=PLACE, state=st.sampled_from(["running", "paused", "exited"]))
-    def others_make_an_engine(self, place: int, state: str) -> None:
+    @rule(
+        place=PLACE,
+        state=st.sampled_from(["running", "restarting", "paused", "exited"]),
+        response=st.none() | st.sampled_from(Response),
+        late=st.booleans(),
+    )
+    def others_make_an_engine(self, place: int, state: str, response: Response | None, *, late: bool) -> None:
+        """By Docker's clock before any failure, or after all of them."""
         name = self.name(place)
         taken = [port for vpn, port, *_ in self.pending if vpn == name]
         free = plan.free_ports(self.fleet, self.policy, name, taken)
         if free:
-            self._add(name, free[0], explicit=False, own=False, state=ContainerState(state))
+            at = moment(1e8).wall.timestamp() if late else 0.0
+            state_of = ContainerState(state)
+            self._add(name, free[0], explicit=False, own=False, state=state_of, response=response, created_at=at)
         self.look()
 
     @rule(place=PLACE)
@@ -386,6 +395,8 @@ class CoreAgainstModel(RuleBasedStateMachine):
                 orphan=str(engine.orphan or ""),
                 explicit=engine.explicit,
                 own=engine.own,
+                label=str(engine.response or ""),
+                owner_at_work=engine.created_at > 0,
             )
             for key, engine in self.engines.items()
         }
@@ -474,7 +485,7 @@ class CoreAgainstModel(RuleBasedStateMachine):
             assert waits == self.model.evacuation(vpn, now)
             assert plan.may_evacuate(self.state, fleet, self.policy, now, vpn) == (waits == "safe")
             removed = {e.id for e in plan.ghosts(fleet, vpn)} if waits == "safe" else set()
-            parked = {e.id for e in plan.to_park(fleet, self.policy, vpn)} if waits == "safe" else set()
+            parked = {e.id for e in to_park(self.state, fleet, self.policy, vpn)} if waits == "safe" else set()
             if waits == "safe":
                 assert self.model.vpns[vpn].phase == "failed"
                 assert self.model.carriers() or not self.policy.min_replicas
@@ -482,7 +493,8 @@ class CoreAgainstModel(RuleBasedStateMachine):
             wrecks = {e.id for e in plan.wrecks(self.state, fleet, vpn)}
             assert wrecks == {key for key in self.model.wrecks() if self.model.engines[key].vpn == vpn}
             for key in removed | wrecks:
-                assert self.engines.pop(key).own
+                gone = self.engines.pop(key)
+                assert gone.own or gone.response is Response.REMOVE, "invariant 11"
             for key in parked:
                 self.engines[key] = replace(self.engines[key], state=ContainerState.EXITED)
         self.look()
