@@ -55,8 +55,9 @@ def policy_of(count: int, **more: object) -> Policy:
 
 # --- signals ----------------------------------------------------------------------------------------------------------
 
+WORDS = ("none", "firing", "expired")
 SAID: list[tuple[Verdict | None, str, str, str]] = list(
-    product((Verdict.HEALTHY, Verdict.UNHEALTHY, None), *[("none", "firing", "expired")] * 3)
+    product((Verdict.HEALTHY, Verdict.UNHEALTHY, None), WORDS, WORDS, WORDS)
 )
 """All that Docker, an alert, a suspicion and a drill can say together about one VPN."""
 

@@ -341,11 +341,11 @@ class CoreAgainstModel(RuleBasedStateMachine):
         self.model.unanswered()  # how long an alert has been missing from Alertmanager's list is not remembered
         self.suspicions.clear()
         self.model.suspicions.clear()
-        for name, vpn in self.state.vpns.items():
+        for name, known in self.state.vpns.items():
             self.sightings[name] = Sighting()
-            if vpn.phase is Phase.FAILED:
-                assert vpn.since.mono == pytest.approx(self.model.vpns[name].failed_at, abs=1e-5)
-                self.model.vpns[name].failed_at = vpn.since.mono
+            if known.phase is Phase.FAILED:
+                assert known.since.mono == pytest.approx(self.model.vpns[name].failed_at, abs=1e-5)
+                self.model.vpns[name].failed_at = known.since.mono
             of_model = self.model.vpns[name]
             of_model.healthy_start, of_model.starting_since, of_model.probe_seen = None, None, None
         self.look()
