@@ -224,18 +224,22 @@ def test_over_a_reboot_the_wall_clock_tells(tmp_path: Any) -> None:
     run_virtual(main)
 
 
-def test_engines_broken_before_the_start_are_replaced() -> None:
-    """No engine of a VPN has ever answered: one is replaced as a trial, and, as that one answers, so are the others."""
+@pytest.mark.parametrize("broken", [1, 2])
+def test_engines_broken_before_the_start(broken: int) -> None:
+    """One is replaced where its sibling answers; where none answers it may be Mayday's way to them, and all are kept."""
 
     async def main(clock: VirtualClock) -> None:
         s = Sidecar(clock, MIN_REPLICAS="4")
         for vpn, first in (("gluetun", 19000), ("gluetun_2", 19500)):
             for number in range(2):
-                s.host.add_engine(vpn, first + number, f"old-{first + number}", OWN_LABELS).broken = True
+                box = s.host.add_engine(vpn, first + number, f"old-{first + number}", OWN_LABELS)
+                box.broken = number < broken
+        before = {box.id for box in engines(s)}
         async with s.app:
             await asyncio.sleep(600)
             assert s.counts() == [2, 2]
-            assert all(s.host.answers(box.id) for box in engines(s))
+            assert len(before & s.host.boxes.keys()) == (1 if broken == 1 else 2)
+            assert all(s.host.answers(box.id) for box in engines(s)) == (broken == 1)
 
     run_virtual(main)
 
