@@ -226,7 +226,7 @@ def test_over_a_reboot_the_wall_clock_tells(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("broken", [1, 2])
 def test_engines_broken_before_the_start(broken: int) -> None:
-    """One is replaced where its sibling answers; where none answers it may be Mayday's way to them, and all are kept."""
+    """One is replaced where its sibling answers; where none does, Mayday's way to them may be broken: all are kept."""
 
     async def main(clock: VirtualClock) -> None:
         s = Sidecar(clock, MIN_REPLICAS="4")
