@@ -77,13 +77,13 @@ MUTANTS = (
     ),
     Mutant(
         "2: cleanup that fails backs off",
-        "Work.PROVISION, None, 0)\n        return RETRY_S if Outcome.ERROR in results else None",
-        "Work.PROVISION, None, 0)\n        return None",
+        "return self._clock.mono() >= self._failures.get(key, (0, 0.0))[1]",
+        "return True",
     ),
     Mutant(
         "2: engines that come back are swept",
-        "in sorted(self.ledger.vpns_to_undo_on.union(decision.cleanup)):",
-        "in sorted(decision.cleanup if any(isinstance(c, ModeChange) for c in decision.changes) else ()):",
+        "sorted({*to_undo, *decision.cleanup}))",
+        "sorted({*to_undo, *(decision.cleanup if decision.changes else ())}))",
     ),
     Mutant(
         "3: only a failed VPN is evacuated",
@@ -122,8 +122,8 @@ MUTANTS = (
     ),
     Mutant(
         "6: MAX_REPLICAS",
-        "count = min(target - carried[vpn] - pending.get(vpn, 0), room, free)",
-        "count = min(target - carried[vpn] - pending.get(vpn, 0), free)",
+        "count = min(wanted - carried(state, fleet, vpn) - pending.get(vpn, 0), room, free)",
+        "count = min(wanted - carried(state, fleet, vpn) - pending.get(vpn, 0), free)",
     ),
     Mutant(
         "6: MAX_REPLICAS holds for requests",
@@ -132,8 +132,8 @@ MUTANTS = (
     ),
     Mutant(
         "6: what is under way counts",
-        "count = min(target - carried[vpn] - pending.get(vpn, 0), room, free)",
-        "count = min(target - carried[vpn], room, free)",
+        "count = min(wanted - carried(state, fleet, vpn) - pending.get(vpn, 0), room, free)",
+        "count = min(wanted - carried(state, fleet, vpn), room, free)",
     ),
     Mutant(
         "6: a creation without an answer counts",
@@ -212,8 +212,8 @@ MUTANTS = (
     ),
     Mutant(
         "8: one log line for each action",
-        '        log.log(logging.WARNING if result == "error" else logging.INFO, "%s", message)\n',
-        "",
+        '            log.log(level, "%s", message)\n            self._append(Kind.ACTION',
+        "            self._append(Kind.ACTION",
     ),
     Mutant(
         "9: an alert with an odd status is none",
@@ -258,8 +258,8 @@ MUTANTS = (
     ),
     Mutant(
         "own: engines of others are no ghosts",
-        "return tuple(engine for engine in fleet.on(vpn) if engine.own)",
-        "return fleet.on(vpn)",
+        "if one.own or one.response is Response.REMOVE)",
+        "if True)",
     ),
     Mutant(
         "own: engines of others count towards no share",
@@ -273,13 +273,28 @@ MUTANTS = (
     ),
     Mutant(
         "own: engines of others are left where it is wanted",
-        "    if policy.others is not Response.PARK:\n",
-        "    if False:\n",
+        "        and (one.response or policy.others) is Response.PARK\n",
+        "",
+    ),
+    Mutant(
+        "own: a label of its owner outweighs the setting",
+        "        and (one.response or policy.others) is Response.PARK\n",
+        "        and policy.others is Response.PARK\n",
+    ),
+    Mutant(
+        "own: what its owner made during the failure is not parked",
+        "        and one.created_at < failed_at\n",
+        "",
+    ),
+    Mutant(
+        "own: what its owner took back is not parked again",
+        "        and one.id not in taken_back\n",
+        "",
     ),
     Mutant(
         "own: an engine is Mayday's by its label alone",
-        "own=MADE_LABEL in labels,",
-        "own=True,",
+        "own=managed and MADE_LABEL in labels,",
+        "own=managed,",
     ),
     Mutant(
         "drill: it ends when its VPN is needed",
@@ -316,8 +331,8 @@ MUTANTS = (
     Mutant("emergency: reduced never means none", "if not working.intersection(healthy):", "if False:"),
     Mutant(
         "emergency: relief is one engine at least",
-        "max(shares(policy)[relief], targets.get(relief, 0), 1)",
-        "max(shares(policy)[relief], targets.get(relief, 0))",
+        "return max(shares(policy)[vpn], number, 1) if vpn == state.relief else number",
+        "return max(shares(policy)[vpn], number) if vpn == state.relief else number",
     ),
     Mutant(
         "emergency: relief counts what is repaired anyway",

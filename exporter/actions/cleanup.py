@@ -40,6 +40,7 @@ class Cleanup:
         controller = self._controller
         ghosts = plan.ghosts(controller.fleet, vpn) if self._may_evacuate(vpn) else ()
         targets = self._due(ghosts)
+        wrecks = [] if ghosts else self._due(plan.wrecks(controller.state, controller.fleet, vpn))
         overtaken = [] if ghosts else self._due(controller.ledger.to_undo(controller.fleet.on(vpn)))
         if not controller.acting:
             for engine in targets:
@@ -48,8 +49,9 @@ class Cleanup:
         results = await asyncio.gather(
             *(self.remove(e, RemoveReason.VPN_FAILED, lambda: self._may_evacuate(vpn)) for e in targets),
             *(self.undo(e.id, e.name, e.vpn, grace_s=controller.settings.engine_stop_timeout_s) for e in overtaken),
+            *(self.remove(e, RemoveReason.UNHEALTHY, lambda: True) for e in wrecks),
         )
-        for engine, outcome in zip((*targets, *overtaken), results, strict=True):
+        for engine, outcome in zip((*targets, *overtaken, *wrecks), results, strict=True):
             (self._back_off.failed if outcome is Outcome.ERROR else self._back_off.succeeded)(engine.id)
         if results:
             # Docker has the last word on whether they are gone.

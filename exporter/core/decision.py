@@ -77,7 +77,7 @@ def decide(
     """
     judgements = judge(before.vpns, signals, now)
     state, changes = step(before, judgements, policy, now)
-    state = plan.with_relief(state, fleet)
+    state = plan.with_relief(state, fleet, policy)
     relief_new = state.relief not in {None, before.relief}
     # A stabilization of no time at all is over by now, and was not looked at yet.
     new = {change.vpn for change in changes}

@@ -214,8 +214,10 @@ def desired(state: FleetState, policy: Policy) -> dict[str, int]:
     return {name: 0 if must_evacuate(state, name) else share.get(name, 0) for name in policy.vpns}
 
 
-def with_relief(state: FleetState, fleet: Fleet) -> FleetState:
+def with_relief(state: FleetState, fleet: Fleet, policy: Policy) -> FleetState:
     """The state, with a VPN chosen for relief when no healthy VPN of an emergency has a working engine left.
+
+    VPNs in doubt are looked past as long as there is another. Where MIN_REPLICAS is 0 no engine is wanted.
 
     Once chosen it stays so until the emergency ends or that VPN fails: relief fills a share, it does not stop at the
     first engine that works.
@@ -225,8 +227,8 @@ def with_relief(state: FleetState, fleet: Fleet) -> FleetState:
         return state
     if emergency.relief is not None and emergency.relief not in state.carrying:
         emergency = replace(emergency, relief=None)
-    healthy = state.having(Phase.HEALTHY)
-    if emergency.relief is None and healthy:
+    healthy = [vpn for vpn in state.having(Phase.HEALTHY) if vpn not in state.doubtful] or state.having(Phase.HEALTHY)
+    if emergency.relief is None and healthy and policy.min_replicas:
         working = {vpn for vpn, group in fleet.groups.items() if group.states.get(EngineState.WORKING)}
         if not working.intersection(healthy):
             emergency = replace(emergency, relief=healthy[0])

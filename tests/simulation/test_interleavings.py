@@ -224,19 +224,22 @@ def test_over_a_reboot_the_wall_clock_tells(tmp_path: Any) -> None:
     run_virtual(main)
 
 
-def test_an_engine_broken_before_the_start_is_replaced() -> None:
-    """It never answered Mayday, and a sibling does: that is proof enough, of the two on each VPN."""
+@pytest.mark.parametrize("broken", [1, 2])
+def test_engines_broken_before_the_start(broken: int) -> None:
+    """One is replaced where its sibling answers; where none does, Mayday's way to them may be broken: all are kept."""
 
     async def main(clock: VirtualClock) -> None:
         s = Sidecar(clock, MIN_REPLICAS="4")
         for vpn, first in (("gluetun", 19000), ("gluetun_2", 19500)):
             for number in range(2):
                 box = s.host.add_engine(vpn, first + number, f"old-{first + number}", OWN_LABELS)
-                box.broken = number == 0
+                box.broken = number < broken
+        before = {box.id for box in engines(s)}
         async with s.app:
             await asyncio.sleep(600)
             assert s.counts() == [2, 2]
-            assert all(s.host.answers(box.id) for box in engines(s))
+            assert len(before & s.host.boxes.keys()) == (1 if broken == 1 else 2)
+            assert all(s.host.answers(box.id) for box in engines(s)) == (broken == 1)
 
     run_virtual(main)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-RUNS = {"running", "restarting", "paused"}
-"""States of an engine that can be stopped."""
+RUNS = {"running", "restarting"}
+"""States from which a container of others is parked: what its owner has paused stays paused."""
 WRECKED = {"dead", "removing"}
 """States of an engine that can never run again."""
 DOWN = {"missing", "exited", "paused", "restarting", "created", "removing", "dead"}
@@ -68,6 +68,10 @@ class Engine:
     """How it came to be without a network: restart, recreate, never_started, or empty."""
     explicit: bool = False
     own: bool = True
+    label: str = ""
+    """What its owner's label asks for when its VPN fails, empty: nothing."""
+    owner_at_work: bool = False
+    """Its owner made it during the failure, or took it back after it was parked."""
 
     @property
     def works(self) -> bool:
@@ -259,9 +263,9 @@ class Reference:
             return
         if self.relief is not None and self.vpns[self.relief].phase not in {"healthy", "stabilizing"}:
             self.relief = None
-        healthy = self.having("healthy")
+        healthy = [name for name in self.having("healthy") if name not in self.doubtful] or self.having("healthy")
         works = any(e.vpn in healthy and e.works for e in self.engines.values())
-        if self.relief is None and healthy and not works:
+        if self.relief is None and healthy and not works and self.minimum:
             self.relief = healthy[0]
 
     # --- safe removal ------------------------------------------------------------------------------------------------
@@ -272,14 +276,13 @@ class Reference:
         return [name for name in clear if any(e.vpn == name and e.works for e in self.engines.values())]
 
     def to_remove(self, name: str) -> set[str]:
-        """The own engines of a failed VPN."""
-        return {key for key, e in self.engines.items() if e.vpn == name and e.own}
+        """The own engines of a failed VPN, and what others want removed."""
+        return {key for key, e in self.engines.items() if e.vpn == name and (e.own or e.label == "remove")}
 
     def to_stop(self, name: str) -> set[str]:
-        """The others' engines of a failed VPN that are parked."""
-        if self.others != "park":
-            return set()
-        return {key for key, e in self.engines.items() if e.vpn == name and not e.own and e.state in RUNS}
+        """The others' engines of a failed VPN that are parked: as their label says, else as the setting does."""
+        theirs = {key: e for key, e in self.engines.items() if e.vpn == name and not e.own and e.state in RUNS}
+        return {key for key, e in theirs.items() if (e.label or self.others) == "park" and not e.owner_at_work}
 
     def evacuation(self, name: str, now: float) -> str | None:
         """Safe, or what it waits for: a carrier, unless nobody wants an engine, and the delay. None: nothing to do."""

@@ -30,6 +30,7 @@ from exporter.core.model import (
     Source,
     Verdict,
 )
+from exporter.core.parking import to_park
 from exporter.core.phases import FleetState, ModeChange, PhaseChange, initial_state, step
 from exporter.core.verdict import Judgement, combine
 from tests.support.memory import Memory, read, written
@@ -54,8 +55,9 @@ def policy_of(count: int, **more: object) -> Policy:
 
 # --- signals ----------------------------------------------------------------------------------------------------------
 
+WORDS = ("none", "firing", "expired")
 SAID: list[tuple[Verdict | None, str, str, str]] = list(
-    product((Verdict.HEALTHY, Verdict.UNHEALTHY, None), *[("none", "firing", "expired")] * 3)
+    product((Verdict.HEALTHY, Verdict.UNHEALTHY, None), WORDS, WORDS, WORDS)
 )
 """All that Docker, an alert, a suspicion and a drill can say together about one VPN."""
 
@@ -252,6 +254,10 @@ KINDS = {
     "theirs, dead": replace(OWN, own=False, state=ContainerState.DEAD),
     "theirs, lost": replace(OWN, own=False, orphan=Orphan.RESTART),
     "theirs, left": replace(OWN, own=False, orphan=Orphan.RECREATE),
+    "theirs, to park": replace(OWN, own=False, response=Response.PARK),
+    "theirs, to leave": replace(OWN, own=False, response=Response.LEAVE),
+    "theirs, to remove": replace(OWN, own=False, response=Response.REMOVE),
+    "theirs, new": replace(OWN, own=False, created_at=NOW.wall.timestamp() + 1000),
 }
 GROUPS: dict[int, list[tuple[str, ...]]] = {
     2: [
@@ -270,6 +276,9 @@ GROUPS: dict[int, list[tuple[str, ...]]] = {
         ("theirs, stopped", "dead"),
         ("theirs, paused", "theirs, dead"),
         ("theirs, lost", "theirs, left", "works"),
+        ("theirs, to leave", "theirs, to park"),
+        ("theirs, to remove",),
+        ("theirs, new", "theirs, to leave"),
     ],
     3: [(), ("works",), ("works", "asked for", "works"), ("sick", "theirs, stopped"), ("lost",), ("theirs",)],
 }
@@ -314,6 +323,8 @@ def model_of(policy: Policy, fleet: Fleet) -> reference.Reference:
             orphan=str(engine.orphan or ""),
             explicit=engine.explicit,
             own=engine.own,
+            label=str(engine.response or ""),
+            owner_at_work=engine.created_at > 0,
         )
     return model
 
@@ -344,7 +355,7 @@ def test_every_plan_for_every_small_fleet(count: int, capsys: pytest.CaptureFixt
         model = model_of(plain, fleet)
         for state in states:
             put_into(model, state)
-            relieved = plan.with_relief(state, fleet)
+            relieved = plan.with_relief(state, fleet, policy)
             assert (relieved.emergency.relief if relieved.emergency else None) == model.relief
             assert {engine.id for engine in plan.orphans(state, fleet)} == model.to_repair()
             for policy in policies[len(fleet.engines)]:
@@ -400,7 +411,7 @@ def check_removals(state: FleetState, fleet: Fleet, policy: Policy, model: refer
     """On every VPN, as its failure begins, right before the delay has passed, and as it has."""
     for name, vpn in state.vpns.items():
         assert {engine.id for engine in plan.ghosts(fleet, name)} == model.to_remove(name)
-        assert {engine.id for engine in plan.to_park(fleet, policy, name)} == model.to_stop(name)
+        assert {engine.id for engine in to_park(state, fleet, policy, name)} == model.to_stop(name)
         for passed in (0.0, 4.999, 5.0) if vpn.phase is Phase.FAILED else (5.0,):
             at = vpn.since.mono + passed
             assert plan.evacuation(state, fleet, policy, at, name) == model.evacuation(name, at)

@@ -87,20 +87,44 @@ def test_what_makes_a_carrier(
     assert evacuations(state, fleet, replace(policy, min_replicas=0)) == {"gluetun_2": SAFE}
 
 
-def test_what_others_made_is_never_removed(policy: Policy) -> None:
-    """On a failed VPN their engines are stopped as far as they run, or left; only own ones are ghosts."""
+def test_what_others_made_is_removed_only_where_they_ask_for_it(policy: Policy) -> None:
+    """On a failed VPN their engines are stopped as far as they run, or left; own ones are ghosts without asking."""
     fleet = fleet_of(gluetun=1, gluetun_2=len(ContainerState))
     mixed = [replace(e, state=s, own=False) for e, s in zip(fleet.on("gluetun_2"), ContainerState, strict=True)]
-    own = replace(mixed[0], id="own", own=True)
-    fleet = with_engines(fleet, "gluetun_2", *mixed, own)
-    assert plan.ghosts(fleet, "gluetun_2") == (own,)
-    state, theirs = state_of(policy, Phase.HEALTHY, Phase.FAILED), with_engines(fleet, "gluetun_2", *mixed)
+    own, asked = replace(mixed[0], id="own", own=True), replace(mixed[0], id="asked", response=Response.REMOVE)
+    fleet = with_engines(fleet, "gluetun_2", *mixed, own, asked)
+    state = state_of(policy, Phase.HEALTHY, Phase.FAILED)
+    assert plan.ghosts(fleet, "gluetun_2") == (own, asked)
     parked = to_park(state, fleet, policy, "gluetun_2")
     assert {engine.state for engine in parked} == {ContainerState.RUNNING, ContainerState.RESTARTING}
-    assert not any(engine.own for engine in parked)
     assert to_park(state, fleet, replace(policy, others=Response.LEAVE), "gluetun_2") == ()
+    theirs = with_engines(fleet, "gluetun_2", *mixed)
     assert evacuations(state, theirs, policy) == {"gluetun_2": SAFE}
     assert evacuations(state, theirs, replace(policy, others=Response.LEAVE)) == {}, "there is nothing to evacuate"
+
+
+@pytest.mark.parametrize(
+    ("changes", "others", "parked"),
+    [
+        pytest.param({}, Response.PARK, True, id="as the setting says"),
+        pytest.param({"response": Response.LEAVE}, Response.PARK, False, id="its label says leave"),
+        pytest.param({"response": Response.PARK}, Response.LEAVE, True, id="its label says park"),
+        pytest.param({"created_at": START.timestamp()}, Response.PARK, False, id="made during the failure"),
+        pytest.param({"id": "taken-back"}, Response.PARK, False, id="taken back by its owner"),
+    ],
+)
+def test_which_engines_of_others_are_parked(
+    policy: Policy,
+    changes: dict[str, Any],
+    others: Response,
+    parked: bool,  # noqa: FBT001
+) -> None:
+    """The label outweighs the setting; where the owner is at work during the failure, the owner knows better."""
+    fleet = fleet_of(gluetun=1, gluetun_2=1)
+    fleet = with_engines(fleet, "gluetun_2", replace(fleet.on("gluetun_2")[0], own=False, **changes))
+    state = state_of(policy, Phase.HEALTHY, Phase.FAILED)
+    found = to_park(state, fleet, replace(policy, others=others), "gluetun_2", {"taken-back"})
+    assert bool(found) == parked
 
 
 def test_own_engines_that_can_never_run_again(policy: Policy) -> None:
@@ -120,7 +144,7 @@ def test_relief_is_one_engine_at_least(policy: Policy) -> None:
     state = FleetState(
         state_of(policy, Phase.FAILED, Phase.HEALTHY).vpns, emergency=Emergency(NOW, "gluetun", Reason.DOCKER_EXITED)
     )
-    relieved = plan.with_relief(state, fleet)
+    relieved = plan.with_relief(state, fleet, policy)
     assert relieved.relief == "gluetun_2"
     assert plan.fills(relieved, fleet, policy, {}) == [plan.Fill("gluetun_2", 1, plan.ProvisionReason.RELIEF)]
 
@@ -190,7 +214,6 @@ def test_single_mode_knows_no_emergency() -> None:
     assert NOW.wall == START
 
 
-@pytest.mark.xfail(strict=True, reason="relief does not ask whether an engine is wanted at all")
 def test_there_is_no_relief_where_nobody_wants_an_engine(policy: Policy) -> None:
     """MIN_REPLICAS is 0: evacuation needs no carrier, so an engine that was not asked for has no use."""
     policy = replace(policy, min_replicas=0)
@@ -198,10 +221,9 @@ def test_there_is_no_relief_where_nobody_wants_an_engine(policy: Policy) -> None
     state = FleetState(
         state_of(policy, Phase.FAILED, Phase.HEALTHY).vpns, emergency=Emergency(NOW, "gluetun", Reason.DOCKER_EXITED)
     )
-    assert plan.fills(plan.with_relief(state, fleet), fleet, policy, {}) == []
+    assert plan.fills(plan.with_relief(state, fleet, policy), fleet, policy, {}) == []
 
 
-@pytest.mark.xfail(strict=True, reason="relief takes a VPN in doubt for one that carries")
 def test_relief_looks_past_a_vpn_in_doubt() -> None:
     """One has failed, the engines of the second are out of service, the third is healthy and has none: it is filled."""
     names = ("a", "b", "c")
@@ -211,4 +233,4 @@ def test_relief_looks_past_a_vpn_in_doubt() -> None:
         emergency=Emergency(NOW, "a", Reason.DOCKER_EXITED),
         doubtful=frozenset({"b"}),
     )
-    assert plan.with_relief(state, fleet_of(a=1, b=1, c=0)).relief == "c"
+    assert plan.with_relief(state, fleet_of(a=1, b=1, c=0), policy).relief == "c"

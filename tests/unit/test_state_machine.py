@@ -40,6 +40,7 @@ from exporter.core.model import (
     Source,
     Verdict,
 )
+from exporter.core.parking import to_park
 from exporter.core.phases import ModeChange, PhaseChange, initial_state, step
 from exporter.core.verdict import Judgement, Sighting, docker_signal, observe
 from tests.support.memory import Memory, read, written
@@ -278,13 +279,21 @@ class CoreAgainstModel(RuleBasedStateMachine):
         self.look()
 
     @precondition(lambda self: len(self.engines) + len(self.pending) < self.policy.max_replicas)
-    @rule(place=PLACE, state=st.sampled_from(["running", "paused", "exited"]))
-    def others_make_an_engine(self, place: int, state: str) -> None:
+    @rule(
+        place=PLACE,
+        state=st.sampled_from(["running", "restarting", "paused", "exited"]),
+        response=st.none() | st.sampled_from(Response),
+        late=st.booleans(),
+    )
+    def others_make_an_engine(self, place: int, state: str, response: Response | None, *, late: bool) -> None:
+        """By Docker's clock before any failure, or after all of them."""
         name = self.name(place)
         taken = [port for vpn, port, *_ in self.pending if vpn == name]
         free = plan.free_ports(self.fleet, self.policy, name, taken)
         if free:
-            self._add(name, free[0], explicit=False, own=False, state=ContainerState(state))
+            at = moment(1e8).wall.timestamp() if late else 0.0
+            state_of = ContainerState(state)
+            self._add(name, free[0], explicit=False, own=False, state=state_of, response=response, created_at=at)
         self.look()
 
     @rule(place=PLACE)
@@ -332,11 +341,11 @@ class CoreAgainstModel(RuleBasedStateMachine):
         self.model.unanswered()  # how long an alert has been missing from Alertmanager's list is not remembered
         self.suspicions.clear()
         self.model.suspicions.clear()
-        for name, vpn in self.state.vpns.items():
+        for name, known in self.state.vpns.items():
             self.sightings[name] = Sighting()
-            if vpn.phase is Phase.FAILED:
-                assert vpn.since.mono == pytest.approx(self.model.vpns[name].failed_at, abs=1e-5)
-                self.model.vpns[name].failed_at = vpn.since.mono
+            if known.phase is Phase.FAILED:
+                assert known.since.mono == pytest.approx(self.model.vpns[name].failed_at, abs=1e-5)
+                self.model.vpns[name].failed_at = known.since.mono
             of_model = self.model.vpns[name]
             of_model.healthy_start, of_model.starting_since, of_model.probe_seen = None, None, None
         self.look()
@@ -356,7 +365,7 @@ class CoreAgainstModel(RuleBasedStateMachine):
             del self.drills[name]
         self.judgements = judge(self.policy.vpns, self._signals(), now)
         state, changes = step(before, self.judgements, self.policy, now)
-        self.state = plan.with_relief(state, self.fleet)
+        self.state = plan.with_relief(state, self.fleet, self.policy)
         told = {c.vpn: c.after for c in changes if isinstance(c, PhaseChange)}
         assert told == {n: v.phase for n, v in state.vpns.items() if v.phase is not before.vpns[n].phase}
         modes = [c for c in changes if isinstance(c, ModeChange)]
@@ -386,6 +395,8 @@ class CoreAgainstModel(RuleBasedStateMachine):
                 orphan=str(engine.orphan or ""),
                 explicit=engine.explicit,
                 own=engine.own,
+                label=str(engine.response or ""),
+                owner_at_work=engine.created_at > 0,
             )
             for key, engine in self.engines.items()
         }
@@ -474,15 +485,16 @@ class CoreAgainstModel(RuleBasedStateMachine):
             assert waits == self.model.evacuation(vpn, now)
             assert plan.may_evacuate(self.state, fleet, self.policy, now, vpn) == (waits == "safe")
             removed = {e.id for e in plan.ghosts(fleet, vpn)} if waits == "safe" else set()
-            parked = {e.id for e in plan.to_park(fleet, self.policy, vpn)} if waits == "safe" else set()
+            parked = {e.id for e in to_park(self.state, fleet, self.policy, vpn)} if waits == "safe" else set()
             if waits == "safe":
                 assert self.model.vpns[vpn].phase == "failed"
                 assert self.model.carriers() or not self.policy.min_replicas
                 assert (removed, parked) == (self.model.to_remove(vpn), self.model.to_stop(vpn))
             wrecks = {e.id for e in plan.wrecks(self.state, fleet, vpn)}
-            assert wrecks == {key for key in self.model.wrecks() if self.engines[key].vpn == vpn}
+            assert wrecks == {key for key in self.model.wrecks() if self.model.engines[key].vpn == vpn}
             for key in removed | wrecks:
-                assert self.engines.pop(key).own
+                gone = self.engines.pop(key)
+                assert gone.own or gone.response is Response.REMOVE, "invariant 11"
             for key in parked:
                 self.engines[key] = replace(self.engines[key], state=ContainerState.EXITED)
         self.look()
@@ -562,7 +574,7 @@ def test_the_core_says_what_the_model_says() -> None:
     any policy of two to five VPNs: phases, doubt, mode, entry, relief, counts, removals, repairs and refusals are those
     of the model."""
     some = settings(
-        max_examples=int(__import__("os").environ.get("EX", "250")),
+        max_examples=250,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
