@@ -112,8 +112,8 @@ class HealthManager:
             if vpn in without:
                 container = fleet.vpns[vpn]
                 networks = ", ".join(sorted(container.addresses)) if container else ""
-                problem = f"no shared network with VPN '{vpn}', its engines are not asked: connect Mayday to {networks}"
-                log.warning("%s (docker network connect)", problem)
+                problem = f"no shared network with VPN '{vpn}': connect Mayday to one of {networks}"
+                log.warning("%s; until then its engines are not asked whether they work", problem)
             else:
                 log.info("Mayday shares a network with VPN '%s'; its engines are asked", vpn)
             controller.trouble(f"way to {vpn}", problem)

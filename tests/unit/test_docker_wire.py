@@ -177,6 +177,22 @@ def test_sparse_answers_are_read() -> None:
     assert wire.listed(item(State="levitating")).state is ContainerState.DEAD
 
 
+def test_an_address_on_each_network() -> None:
+    """By the network's name, in a list as in an inspection; a network that gives no address is left out."""
+    networks = {
+        "media": {"IPAddress": "10.2.0.2"},
+        "backend": {"IPAddress": "10.1.0.2", "GlobalIPv6Address": "fd00::2"},
+        "host": {"IPAddress": ""},
+        "stopped": None,
+    }
+    settings = {"NetworkSettings": {"Networks": networks}}
+    expected = {"media": "10.2.0.2", "backend": "10.1.0.2"}
+    assert wire.listed(item(**settings)).addresses == expected
+    assert wire.inspected({**inspection(), **settings}).addresses == expected
+    for nothing in ({}, {"NetworkSettings": None}, {"NetworkSettings": {"Networks": None}}):
+        assert wire.listed({**item(), "NetworkSettings": {}, **nothing}).addresses == {}
+
+
 def test_an_inspection() -> None:
     """Every field of an inspection; the newest probe is the last of the log, in whatever time zone."""
     vpn = wire.inspected(inspection())
