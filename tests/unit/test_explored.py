@@ -355,7 +355,7 @@ def test_every_plan_for_every_small_fleet(count: int, capsys: pytest.CaptureFixt
         model = model_of(plain, fleet)
         for state in states:
             put_into(model, state)
-            relieved = plan.with_relief(state, fleet, policy)
+            relieved = plan.with_relief(state, fleet, plain)
             assert (relieved.emergency.relief if relieved.emergency else None) == model.relief
             assert {engine.id for engine in plan.orphans(state, fleet)} == model.to_repair()
             for policy in policies[len(fleet.engines)]:
