@@ -77,8 +77,8 @@ MUTANTS = (
     ),
     Mutant(
         "2: cleanup that fails backs off",
-        "Work.PROVISION, None, 0)\n        return RETRY_S if Outcome.ERROR in results else None",
-        "Work.PROVISION, None, 0)\n        return None",
+        "self._back_off.failed if outcome is Outcome.ERROR else",
+        "self._back_off.succeeded if outcome is Outcome.ERROR else",
     ),
     Mutant(
         "2: engines that come back are swept",
