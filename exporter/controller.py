@@ -307,6 +307,7 @@ class Controller:
             ValueError: the document is unusable; nothing was taken over.
         """
         self.state, self._emergency_s = self._keeper.restore(document)
+        self._save()
         self.publish()
 
     async def remember(self) -> None:
