@@ -24,6 +24,8 @@ from exporter.controller import Controller
 from exporter.errors import RuntimeFailure
 from exporter.jobs import Jobs
 from exporter.journal.journal import Journal
+from exporter.lives import Lives
+from exporter.news import News
 from exporter.observer import Observer
 from exporter.peers.host import Siblings, own_container_id
 from exporter.settings.settings import Control
@@ -80,6 +82,7 @@ class App:
         self.journal = Journal(path, clock=self.clock, retention_days=settings.history_days, threaded=threaded)
         self.recorder = Recorder(self.metrics, self.journal, self.clock)
         self.controller = Controller(settings, self.clock, self.recorder, self.journal)
+        self.lives = Lives(self.controller, self.journal)
         self.runtime = make_runtime(settings, self.metrics.docker_request)
         siblings = Siblings(self.controller, self.runtime, own_id or _own_container_id())
         self.observer = Observer(self.controller, self.runtime, siblings)
@@ -93,15 +96,7 @@ class App:
 
     async def __aenter__(self) -> Self:
         """Start every part, the web server first: whoever waits for readiness is answered from the beginning."""
-        await self.journal.open()
-        if not self.journal.exclusive:
-            self.controller.hold("journal", self.journal.problem or "another Mayday uses STATE_DIR")
-        document = await self.journal.load()
-        if document is not None:
-            try:
-                self.controller.restore(document)
-            except ValueError as error:
-                self.recorder.lived("memory_unusable", f"{error}; going on from what Docker shows", logging.WARNING)
+        await self.lives.begin()
         if self._session is None and (self._probe is None or self._serve):
             self._session = aiohttp.ClientSession()
         self._build_workers()
@@ -121,6 +116,7 @@ class App:
         self.recorder.lived("started", f"Mayday started, CONTROL is {self.settings.control}")
         self.jobs.start()
         self._spawn("event stream", self.observer.follow())
+        self._spawn("journal", self.lives.follow())
         return self
 
     def _build_workers(self) -> None:
@@ -159,7 +155,8 @@ class App:
             api = AlertmanagerApi(self._session, settings.alertmanager_url, self.selection)
             jobs.every(Work.ALERTS, settings.alertmanager_interval_s, lambda _vpn: self._ask_alertmanager(api))
             jobs.request(Work.ALERTS, None, 0)
-        controller.request, controller.hurry = jobs.request, jobs.hurry
+        controller.request = jobs.request
+        controller.subscribe(News(jobs.hurry).look)
 
     async def _look(self) -> None:
         self.controller.evaluate()

@@ -19,6 +19,7 @@ from exporter.core.phases import ModeChange, PhaseChange, initial_state
 from exporter.core.snapshot import Snapshot
 from exporter.core.verdict import Judgement
 from exporter.declarations import Declarations
+from exporter.earlier import EarlierSettings
 from exporter.fleet.facts import Facts
 from exporter.fleet.ledger import Ledger
 from exporter.fleet.results import Inspected, StartedElsewhere
@@ -55,8 +56,6 @@ class Controller:
         self.recorder = recorder
         self.request: Callable[[Work, str | None, float], None] = lambda _work, _vpn, _in_s: None
         """Asks for work (on one VPN, or None) to begin in so many seconds; set by the scheduler's owner."""
-        self.hurry: Callable[[], None] = lambda: None
-        """Has what failed tried again at once; set likewise."""
         self.facts = Facts(policy.vpns, settings.label)
         """Read by all, changed here alone."""
         self.ledger = Ledger()
@@ -68,7 +67,8 @@ class Controller:
         self.sources: tuple[SignalSource, ...] = (self.docker, self.alerts, self.operator)
         self._declarations = Declarations(self)
         self.state = initial_state(policy, clock.now())
-        self._keeper = Keeper(memories, (*self.sources, self.facts, self.ledger.parked), policy, clock)
+        self.earlier = EarlierSettings(settings)
+        self._keeper = Keeper(memories, (*self.sources, self.facts, self.ledger.parked, self.earlier), policy, clock)
         self._judgements: Mapping[str, Judgement] = dict.fromkeys(policy.vpns, Judgement())
         self._deferred: Mapping[str, plan.Evacuation] = {}
         self._emergency_s = 0.0
@@ -281,8 +281,6 @@ class Controller:
                 self._tell(change, fleet, event_at)
             if self.state is not before:
                 self._save()
-            if decision.changes:
-                self.hurry()
             due = self.ledger.look(self.state, self.facts, now.mono)
             for work, vpn, in_s in asked_for(decision, self.ledger.vpns_to_undo_on, due, now.mono):
                 self.request(work, vpn, in_s)
@@ -309,6 +307,7 @@ class Controller:
             ValueError: the document is unusable; nothing was taken over.
         """
         self.state, self._emergency_s = self._keeper.restore(document)
+        self._save()
         self.publish()
 
     async def remember(self) -> None:

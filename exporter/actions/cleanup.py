@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from exporter.actions.backoff import BackOff
 from exporter.actions.calls import OvertakenError
-from exporter.core import plan
+from exporter.core import balance, plan
 from exporter.core.plan import Outcome, RemoveReason
 from exporter.errors import BadRequestError, ConflictError, MissingError, RefusedError, RuntimeFailure
 from exporter.fleet.ledger import Change, Entry
@@ -151,3 +152,30 @@ class Cleanup:
                 f"engine '{found[0].name}' could not be removed; see /history", code="failed", retry_after_s=5
             )
         return found[0]
+
+    async def remove_surplus(self, vpn: str | None, *, dry_run: bool = False) -> list[tuple[Engine, Outcome]]:
+        """Remove the own engines above the share (of one VPN, or of all), because an operator asked for it.
+
+        Raises:
+            BadRequestError: there is no such VPN.
+            RefusedError: nothing can be removed now.
+        """
+        controller = self._controller
+        if vpn is not None and vpn not in controller.state.vpns:
+            raise BadRequestError(f"there is no VPN '{vpn:.80}'; there are {', '.join(controller.policy.vpns)}")
+        if dry_run:
+            return [(engine, Outcome.DRY_RUN) for engine in self._surplus(vpn)]
+        self._calls.require_acting()
+        await self._calls.read_again()
+        # One after the other: each is asked for anew when the ones before it are gone.
+        return [
+            (engine, await self.remove(engine, RemoveReason.REQUESTED, partial(self._is_surplus, engine)))
+            for engine in self._surplus(vpn)
+        ]
+
+    def _surplus(self, vpn: str | None) -> list[Engine]:
+        controller = self._controller
+        return balance.surplus(controller.state, controller.fleet, controller.policy, vpn)
+
+    def _is_surplus(self, engine: Engine) -> bool:
+        return any(other.id == engine.id for other in self._surplus(engine.vpn))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.core.model import EngineState, Mode, Phase
-from exporter.core.plan import ProvisionReason, carried, free_ports, shares, target
+from exporter.core.plan import ProvisionReason, carried, desired, free_ports, shares, target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +69,17 @@ def to_move(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[st
     if not short or donor is None or surplus[donor] <= 0:
         return None
     return Move(_dispensable(fleet, donor)[0], short[0])
+
+
+def surplus(state: FleetState, fleet: Fleet, policy: Policy, vpn: str | None = None) -> list[Engine]:
+    """The engines above what VPNs in phase healthy should carry (or one of them), those first that go first."""
+    share, wanted = shares(policy), desired(state, policy)
+    found = []
+    for name in state.having(Phase.HEALTHY):
+        if vpn in {None, name}:
+            above = fleet.groups[name].planned - max(share[name], wanted[name])
+            found += _dispensable(fleet, name)[: max(0, above)]
+    return found
 
 
 def _dispensable(fleet: Fleet, vpn: str) -> list[Engine]:

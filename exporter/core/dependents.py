@@ -135,7 +135,7 @@ def read_engine(
     """The engine that a container is, None when it is none; the arguments are those of `build_fleet`."""
     labels = container.labels
     managed = label.marks(container)
-    vpn = vpn_of(container, vpns, known_ids) if managed or RESPONSE_LABEL in labels else None
+    vpn = vpn_of(container, vpns, known_ids) if managed or concerns(labels) else None
     if vpn is None:
         return None
     return Engine(
@@ -152,10 +152,16 @@ def read_engine(
         successor_of=labels.get(SUCCESSOR_LABEL),
         own=managed and MADE_LABEL in labels,
         made=labels.get(MADE_LABEL),
-        response=response_of(container),
+        # One that Mayday made under another managed label is shown for its port, and otherwise left alone.
+        response=response_of(container) or (None if managed else Response.LEAVE),
         managed=managed,
         docker_health=container.health,
     )
+
+
+def concerns(labels: Mapping[str, str]) -> bool:
+    """Whether a dependent is of interest for other labels than the managed one."""
+    return RESPONSE_LABEL in labels or MADE_LABEL in labels
 
 
 def response_of(container: Container) -> Response | None:

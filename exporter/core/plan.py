@@ -280,11 +280,11 @@ def choose_vpn(
 
 
 def free_ports(fleet: Fleet, policy: Policy, vpn: str, taken: Iterable[int]) -> list[int]:
-    """Ports of the VPN's range that no engine on it has, lowest first; `taken` are further ones to leave out.
+    """Ports of the VPN's range that no dependent has, lowest first; `taken` are further ones to leave out.
 
-    Engines that are stopped keep their port: they may be started again.
+    Those that are stopped keep their port: they may be started again.
     """
-    used = {engine.port for engine in fleet.on(vpn)} | set(taken)
+    used = {one.port for one in fleet.dependents(vpn)} | set(taken)
     return [port for port in policy.ports.get(vpn, ()) if port not in used]
 
 

@@ -6,11 +6,11 @@ later. Docker never gives an id twice, so an id that is known to be gone stays g
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from exporter.core.dependents import RESPONSE_LABEL, ManagedLabel, Namespace, read_engine, vpn_of
+from exporter.core.dependents import RESPONSE_LABEL, VPN_LABEL, ManagedLabel, Namespace, concerns, read_engine, vpn_of
 from exporter.core.model import Container, ContainerState, Engine, Fleet, Response
 from exporter.fleet.namespaces import CLOCK_SLACK_S, Namespaces
 
@@ -92,7 +92,7 @@ class Facts:
         joined = {} if namespace is None else {container.id: namespace}
         engine = read_engine(container, vpns, self.label, self._known_ids, self.engine_health, joined)
         self._misread.pop(container.id, None)
-        if engine is not None and engine.response is not None and container.labels[RESPONSE_LABEL] not in set(Response):
+        if engine is not None and container.labels.get(RESPONSE_LABEL, Response.LEAVE) not in set(Response):
             self._misread[container.id] = (
                 f"container '{container.name}' has an unknown value of the label {RESPONSE_LABEL} and is left alone;"
                 f" known are {', '.join(Response)}"
@@ -135,6 +135,11 @@ class Facts:
             and vpn_of(container, vpns, self._known_ids) is None
         ]
 
+    def of_other_vpns(self) -> Counter[str]:
+        """How many engines there are of VPNs that are not configured, by the name of the VPN on their label."""
+        others = (c.labels.get(VPN_LABEL) for key, c in self._containers.items() if key not in self._homes)
+        return Counter(name for name in others if name is not None and name not in self._vpn_as_of)
+
     def remember(self, _times: object) -> dict[str, str]:
         """The ids of VPN containers, past ones included: engines may still be attached to them after a restart."""
         return dict(self._known_ids)
@@ -146,7 +151,7 @@ class Facts:
 
     def may_concern(self, labels: Mapping[str, str]) -> bool:
         """Whether a container with these labels may be a dependent that is of interest."""
-        return self.label.key in labels or RESPONSE_LABEL in labels
+        return self.label.key in labels or concerns(labels)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -175,9 +180,7 @@ class Facts:
         listing = list(listing)
         self.names = frozenset(container.name for container in listing)
         self.ids = frozenset(container.id for container in listing)
-        relevant = [
-            c for c in listing if c.name in self._vpn_as_of or self.label.marks(c) or RESPONSE_LABEL in c.labels
-        ]
+        relevant = [c for c in listing if c.name in self._vpn_as_of or self.label.marks(c) or concerns(c.labels)]
         seen = {container.id for container in relevant}
         for container in relevant:
             self._take(container, asked_at, now)

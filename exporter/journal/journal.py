@@ -31,6 +31,8 @@ log = logging.getLogger("mayday")
 
 T = TypeVar("T")
 
+OPEN_S = 10.0
+"""How long the start waits for the disk, seconds. A disk that answers later is used from then on."""
 PENDING_LIMIT = 20_000
 """Records that wait for the disk at most; beyond it the oldest are dropped."""
 
@@ -59,16 +61,18 @@ class Journal:
         self._rows: deque[file.Row] = deque()
         self._drain_scheduled = False
         self._overflowing = False
-        self._open = self._closed = False
+        self._open = self._opening = self._closed = False
 
     @property
     def up(self) -> bool:
         """Whether it is kept where it should be; False: in memory, though there is a STATE_DIR."""
-        return self._store.up
+        return self._store.up and not self._opening
 
     @property
     def problem(self) -> str | None:
         """What is wrong, and what to do; None: nothing."""
+        if self._opening:
+            return "STATE_DIR does not answer; check the disk or the mount that it is on"
         return self._store.problem
 
     @property
@@ -81,9 +85,23 @@ class Journal:
         if self._threaded:
             # A daemon thread: a disk that hangs for ever must not keep the process from ending.
             threading.Thread(target=self._work, name="journal", daemon=True).start()
-        self._open = True
-        await self._call(self._store.open)
+        self._opening, self._open = True, True
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await asyncio.shield(self._call(self._begin))
+        except TimeoutError:
+            log.error("the journal is kept in memory only for now: %s", self.problem)  # noqa: TRY400
         self._schedule()
+
+    def _begin(self) -> None:
+        self._store.open()
+        self._opening = False
+        self._drain()
+
+    async def look(self) -> None:
+        """Try the disk again, if it is time to."""
+        if self._usable:
+            await self._call(self._store.housekeep)
 
     async def load(self) -> dict[str, Any] | None:
         """The document that was saved last, None when there is none."""
@@ -185,7 +203,7 @@ class Journal:
 
     @property
     def _usable(self) -> bool:
-        return self._open and not self._closed
+        return self._open and not self._opening and not self._closed
 
     def _schedule(self) -> None:
         if not self._usable:

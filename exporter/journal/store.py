@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mayday")
 
+LOCK = "mayday.lock"
+"""Locked by the Mayday that writes to the directory."""
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 60.0
 PRUNE_EVERY = 500
@@ -214,6 +216,9 @@ class Store:
         """Open the file, add what only memory holds, and go on there."""
         assert self._path is not None  # noqa: S101 - asked for with a path only
         self._directory.mkdir(parents=True, exist_ok=True)
+        for path in (self._path, self._directory / LOCK):
+            if path.exists() and not path.is_file():  # to open a named pipe might take for ever
+                raise OSError(f"{path.name} is no regular file")
         self._take_lock()
         disk = file.open_or_replace(self._path, self._clock.wall(), self._notice)
         try:
@@ -234,7 +239,7 @@ class Store:
         self._notices.clear()
 
     def _take_lock(self) -> None:
-        path = self._directory / "mayday.lock"
+        path = self._directory / LOCK
         if self._lock is not None:
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._lock.fileno()), path.stat()):

@@ -89,6 +89,21 @@ class Commands:
         engine = await self._cleanup.remove_one(request.match_info["ref"], force=force == "true")
         return web.json_response({"container_id": engine.id, "container_name": engine.name})
 
+    async def remove_surplus(self, request: web.Request) -> web.Response:
+        """`POST /control/surplus`."""
+        self._require_api_key(request)
+        body = await read_json_object(request, {"vpn", "dry_run"})
+        vpn, dry_run = body.get("vpn"), body.get("dry_run", False)
+        if vpn is not None and not isinstance(vpn, str):
+            raise BadRequestError("vpn must be a string")
+        if not isinstance(dry_run, bool):
+            raise BadRequestError("dry_run must be true or false")
+        engines = [
+            {"container_id": engine.id, "container_name": engine.name, "vpn_container": engine.vpn, "result": outcome}
+            for engine, outcome in await self._cleanup.remove_surplus(vpn, dry_run=dry_run)
+        ]
+        return web.json_response({"dry_run": dry_run, "engines": engines})
+
     async def start_drill(self, request: web.Request) -> web.Response:
         """`POST /control/drill`."""
         self._require_api_key(request)

@@ -76,6 +76,7 @@ class WebServer:
         app.router.add_put("/webhook/alertmanager", commands.webhook)
         app.router.add_post("/engines", commands.create_engine)
         app.router.add_delete("/engines/{ref}", commands.remove_engine)
+        app.router.add_post("/control/surplus", commands.remove_surplus)
         app.router.add_post("/control/drill", commands.start_drill)
         app.router.add_delete("/control/drill/{vpn}", commands.end_drill)
         app.router.add_post("/control/emergency/enter", commands.enter_emergency)
