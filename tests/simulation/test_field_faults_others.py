@@ -323,7 +323,8 @@ def test_a_killed_mayday_leaves_nothing_parked_and_forgotten(tmp_path: Path, whe
     """Killed at any moment of stopping or of starting: the next Mayday knows what the first one stopped."""
 
     async def main(clock: VirtualClock) -> None:
-        s = Sidecar(clock, MIN_REPLICAS="2", STATE_DIR=str(tmp_path), VPN_STABILIZATION_PERIOD_S="20")
+        limits = {"MIN_REPLICAS": "2", "MAX_REPLICAS": "20", "VPN_STABILIZATION_PERIOD_S": "20"}
+        s = Sidecar(clock, **limits, STATE_DIR=str(tmp_path))
         theirs = run_by_others(s, SECOND, 3)
         stopped_by_hand = s.host.add_engine(SECOND, 19990, "by-hand", LABELS)
         s.host.stop(stopped_by_hand)
@@ -347,6 +348,32 @@ def test_a_killed_mayday_leaves_nothing_parked_and_forgotten(tmp_path: Path, whe
             assert all(works(s.host, box) for box in theirs)
             assert stopped_by_hand.state is ContainerState.EXITED
             assert len(s.app.controller.ledger.parked) == 0
+
+    run_virtual(main)
+
+
+def test_what_was_started_again_is_its_owners_for_the_next_mayday_too(tmp_path: Path) -> None:
+    """Its owner stops it after it was brought back, and then Mayday is killed: it stays stopped."""
+
+    async def main(clock: VirtualClock) -> None:
+        limits = {"MIN_REPLICAS": "2", "MAX_REPLICAS": "20", "VPN_STABILIZATION_PERIOD_S": "20"}
+        s = Sidecar(clock, **limits, STATE_DIR=str(tmp_path))
+        box = run_by_others(s, SECOND, 1)[0]
+        await s.app.__aenter__()
+        await asyncio.sleep(30)
+        s.host.kill(SECOND)
+        await s.until(lambda: box.state is ContainerState.EXITED)
+        s.host.start(s.host.find(SECOND))
+        await s.until(lambda: box.state is ContainerState.RUNNING)
+        await asyncio.sleep(2)
+        s.host.stop(box)
+        await asyncio.sleep(2)
+        await kill(s)
+        s.app = s.new_app()
+        deeds = Deeds(s)
+        async with s.app:
+            await asyncio.sleep(120)
+            assert box.name not in deeds.names("start", "restart")
 
     run_virtual(main)
 
