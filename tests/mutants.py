@@ -292,6 +292,21 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "own: what is to be parked is noted before it is stopped",
+        "        controller.note(*(AskedToPark(engine) for engine in engines))\n        await controller.remember()\n",
+        "        controller.note(*(AskedToPark(engine) for engine in engines))\n",
+    ),
+    Mutant(
+        "own: what was started again is forgotten for good",
+        "        await controller.remember()\n        # Docker has the last word on what runs.\n",
+        "        # Docker has the last word on what runs.\n",
+    ),
+    Mutant(
+        "own: a creation is known by its mark",
+        "engine = engines.get((entry.name, entry.made)) if",
+        "engine = {engine.name: engine for engine in fleet.engines}.get(entry.name) if",
+    ),
+    Mutant(
         "own: an engine is Mayday's by its label alone",
         "own=managed and MADE_LABEL in labels,",
         "own=managed,",

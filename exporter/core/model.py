@@ -321,12 +321,12 @@ class Capacity(StrEnum):
 
 
 class Response(StrEnum):
-    """What happens to a dependent of others when its VPN fails: `OTHERS_ON_FAILURE`, or its label (only: `REMOVE`)."""
+    """What happens to a dependent of others when its VPN fails: `OTHERS_ON_FAILURE`, or its own label."""
 
     PARK = "park"
     """It is stopped, and started again when its VPN is healthy."""
     LEAVE = "leave"
-    REMOVE = "remove"
+    REMOVE = "remove"  # by the label alone: only its owner can want that
 
 
 @dataclass(frozen=True, slots=True)

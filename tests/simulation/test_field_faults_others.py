@@ -20,10 +20,13 @@ from tests.simulation.field import (
     LABELS,
     SECOND,
     Deeds,
+    calm,
     ids,
+    kill,
     on,
     own,
     run_by_others,
+    sampled,
     working,
     works,
 )
@@ -31,6 +34,8 @@ from tests.support.sidecar import Sidecar, play
 from tests.support.virtual_time import VirtualClock, run_virtual
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from exporter.core.spec import EngineSpec
     from exporter.runtime.simulated_host import Box
 
@@ -307,3 +312,149 @@ def test_a_failure_costs_nobody_elses_engine_while_both_are_there() -> None:
         assert all(works(s.host, box) for box in theirs)
 
     play(scenario, MIN_REPLICAS="4", MAX_REPLICAS="20")
+
+
+# --- parking that is cut off, and owners at work ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", range(12))
+@pytest.mark.parametrize("when", ["fails", "recovers"])
+def test_a_killed_mayday_leaves_nothing_parked_and_forgotten(tmp_path: Path, when: str, step: int) -> None:
+    """Killed at any moment of stopping or of starting: the next Mayday knows what the first one stopped."""
+
+    async def main(clock: VirtualClock) -> None:
+        limits = {"MIN_REPLICAS": "2", "MAX_REPLICAS": "20", "VPN_STABILIZATION_PERIOD_S": "20"}
+        s = Sidecar(clock, **limits, STATE_DIR=str(tmp_path))
+        theirs = run_by_others(s, SECOND, 3)
+        stopped_by_hand = s.host.add_engine(SECOND, 19990, "by-hand", LABELS)
+        s.host.stop(stopped_by_hand)
+        await s.app.__aenter__()
+        await asyncio.sleep(30)
+        s.host.kill(SECOND)
+        if when == "recovers":
+            await asyncio.sleep(60)
+            s.host.start(s.host.find(SECOND))
+            await s.until(lambda: any(box.state is ContainerState.RUNNING for box in theirs) or calm(s))
+        else:
+            await asyncio.sleep(5)
+        await asyncio.sleep(0.03 * step)
+        await kill(s)
+        await asyncio.sleep(5)
+        s.app = s.new_app()
+        async with s.app:
+            await asyncio.sleep(30)
+            s.host.start(s.host.find(SECOND))
+            await asyncio.sleep(120)
+            assert all(works(s.host, box) for box in theirs)
+            assert stopped_by_hand.state is ContainerState.EXITED
+            assert len(s.app.controller.ledger.parked) == 0
+
+    run_virtual(main)
+
+
+def test_what_was_started_again_is_its_owners_for_the_next_mayday_too(tmp_path: Path) -> None:
+    """Its owner stops it after it was brought back, and then Mayday is killed: it stays stopped."""
+
+    async def main(clock: VirtualClock) -> None:
+        limits = {"MIN_REPLICAS": "2", "MAX_REPLICAS": "20", "VPN_STABILIZATION_PERIOD_S": "20"}
+        s = Sidecar(clock, **limits, STATE_DIR=str(tmp_path))
+        box = run_by_others(s, SECOND, 1)[0]
+        await s.app.__aenter__()
+        await asyncio.sleep(30)
+        s.host.kill(SECOND)
+        await s.until(lambda: box.state is ContainerState.EXITED)
+        s.host.start(s.host.find(SECOND))
+        await s.until(lambda: box.state is ContainerState.RUNNING)
+        await asyncio.sleep(2)
+        s.host.stop(box)
+        await asyncio.sleep(2)
+        await kill(s)
+        s.app = s.new_app()
+        deeds = Deeds(s)
+        async with s.app:
+            await asyncio.sleep(120)
+            assert box.name not in deeds.names("start", "restart")
+
+    run_virtual(main)
+
+
+def test_what_compose_makes_anew_during_a_failure_is_not_stopped() -> None:
+    """One VPN and its engines are recreated while the other carries on: the new engines run from their first start."""
+
+    async def scenario(s: Sidecar) -> None:
+        old = run_by_others(s, SECOND, 2)
+        await asyncio.sleep(60)
+        deeds = Deeds(s)
+        vpn = s.host.find(SECOND)
+        await s.host.terminate([vpn])
+        await asyncio.sleep(1)
+        s.host.remove(vpn)
+        s.host.add_vpn(SECOND, healthy=False)
+        s.host.set_truth(SECOND, good=False)
+        await asyncio.sleep(10)
+        new = []
+        for box in old:
+            s.host.remove(box)
+            new.append(s.host.add_dependent(SECOND, box.name, dict(box.labels)))
+        await asyncio.sleep(60)
+        assert s.phase(SECOND) is Phase.FAILED
+        assert all(box.state is ContainerState.RUNNING for box in new)
+        s.host.set_truth(SECOND, good=True)
+        await asyncio.sleep(300)
+        assert not {box.name for box in old} & set(deeds.names("remove", "create", "start", "restart"))
+        assert all(works(s.host, box) for box in new)
+
+    play(scenario, MIN_REPLICAS="4", MAX_REPLICAS="20")
+
+
+def test_what_cannot_be_started_is_left_and_shown() -> None:
+    """Its VPN was recreated under it: no call is wasted on it, and the page says what to do until that is done."""
+
+    async def scenario(s: Sidecar) -> None:
+        box = run_by_others(s, SECOND, 1)[0]
+        await asyncio.sleep(60)
+        s.host.set_truth(SECOND, good=False)
+        await asyncio.sleep(30)
+        deeds = Deeds(s)
+        s.host.recreate(SECOND)
+        await asyncio.sleep(600)
+        assert box.name not in deeds.names("start", "remove", "create", "restart")
+        assert any(box.name in problem for problem in s.app.controller.snapshot.problems)
+        s.host.remove(box)
+        await asyncio.sleep(60)
+        assert s.app.controller.snapshot.problems == ()
+
+    play(scenario, MIN_REPLICAS="4")
+
+
+def test_dry_run_tells_of_parking_once_and_stops_nothing() -> None:
+    """As with everything that would be done."""
+
+    async def scenario(s: Sidecar) -> None:
+        box = run_by_others(s, SECOND, 1)[0]
+        s.host.add_engine(FIRST, 19450, "carrier", LABELS, own=True)
+        await asyncio.sleep(60)
+        s.host.set_truth(SECOND, good=False)
+        await asyncio.sleep(600)
+        assert box.state is ContainerState.RUNNING
+        told = {"vpn": SECOND, "action": "park", "result": "dry_run"}
+        assert s.metric("mayday_engines_parked_total", **told) == 1
+
+    play(scenario, MIN_REPLICAS="2", CONTROL="dry-run")
+
+
+def test_a_parked_engine_has_its_own_time_to_end() -> None:
+    """One that is slow to end is not cut short by the grace of Mayday's own engines, and is counted once."""
+
+    async def scenario(s: Sidecar) -> None:
+        box = run_by_others(s, SECOND, 1)[0]
+        box.stubborn = True
+        await asyncio.sleep(60)
+        s.host.set_truth(SECOND, good=False)
+        await s.until(lambda: s.phase(SECOND) is Phase.FAILED)
+        states = await sampled(20, lambda: float(box.state is ContainerState.EXITED))
+        assert 25 <= states.index(1.0) <= 35, "5 s until the evacuation, 10 s of grace, looked at twice a second"
+        counted = {"vpn": SECOND, "action": "park", "result": "ok"}
+        assert s.metric("mayday_engines_parked_total", **counted) == 1
+
+    play(scenario, MIN_REPLICAS="2", ENGINE_STOP_TIMEOUT_S="0")

@@ -178,6 +178,20 @@ async def test_bad_input_is_refused(client: Client, method: str, path: str, body
     assert set(client.host.boxes) == before
 
 
+async def test_an_engine_of_others_is_removed_only_with_force(client: Client) -> None:
+    """Without it a refusal that says how; own engines need none."""
+    theirs = client.host.add_engine("gluetun", 19999, "theirs", {"orchestrator.managed": "acestream"})
+    await until(lambda: any(engine.id == theirs.id for engine in client.app.controller.fleet.engines))
+    own = next(engine for engine in client.app.controller.fleet.engines if engine.own)
+    code, answer = await client.call("DELETE", "/engines/theirs", headers=KEY)
+    assert (code, answer["code"], "force=true" in answer["error"]) == (409, "not_own", True)
+    assert (await client.call("DELETE", "/engines/theirs?force=yes", headers=KEY))[0] == 400
+    assert theirs.id in client.host.boxes
+    assert (await client.call("DELETE", "/engines/theirs?force=true", headers=KEY))[0] == 200
+    assert theirs.id not in client.host.boxes
+    assert (await client.call("DELETE", f"/engines/{own.id}", headers=KEY))[0] == 200
+
+
 async def test_a_drill_and_its_end(client: Client) -> None:
     """A declared failure acts as a real one, and is in the history."""
     body = {"vpn": "gluetun", "duration_seconds": 60}
