@@ -94,12 +94,14 @@ class Condition:
             problem = f"{shown}: the container whose network they shared is gone, and was no known VPN; recreate them"
         self.trouble("strays", problem)
 
-    def docker_read(self, asked_at: float, now: Moment) -> None:
-        """Everything was read, by questions asked at `asked_at` (monotonic seconds) and later."""
-        if not self.docker_up and asked_at >= self._docker_lost_at:
+    def docker_read(self, asked_at: float, now: Moment) -> bool:
+        """Everything was read, by questions asked at `asked_at` (monotonic seconds) and later; whether it came up."""
+        back = not self.docker_up and asked_at >= self._docker_lost_at
+        if back:
             self.docker_up = True
             log.info("Docker answers; facts are read")
         self.read_at = now
+        return back
 
     def docker_lost(self, error: Exception, mono: float) -> None:
         """Docker gave no answer."""

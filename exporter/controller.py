@@ -15,7 +15,7 @@ from exporter.core import plan
 from exporter.core.alerts import Heard
 from exporter.core.decision import decide, judge
 from exporter.core.model import Mode, Source
-from exporter.core.phases import ModeChange, PhaseChange, initial_state
+from exporter.core.phases import ModeChange, PhaseChange, came_up, initial_state
 from exporter.core.snapshot import Snapshot
 from exporter.core.verdict import Judgement
 from exporter.declarations import Declarations
@@ -140,7 +140,9 @@ class Controller:
             self.facts.take_vpn(name, container, inspected_at, now)
         changed = {name for name, shape in self.facts.vpn_shapes().items() if shape != before[name]}
         self.docker.read(self.fleet.vpns, now, [name for name, _, _ in inspected], unreadable)
-        self._condition.docker_read(asked_at, now)
+        booted = self._condition.read_at is None and not self._keeper.same_boot
+        if self._condition.docker_read(asked_at, now):
+            self.state = came_up(self.state, self.fleet, self.policy, now, booted=booted)
         self._condition.strayed(self.facts.strays)
         self.evaluate()
         return changed

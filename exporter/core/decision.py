@@ -92,7 +92,7 @@ def decide(
         vpn: plan.evacuation(state, fleet, policy, now.mono, vpn, taken_back) for vpn in state.having(Phase.FAILED)
     }
     safe = [vpn for vpn, evacuation in evacuations.items() if evacuation is plan.Evacuation.SAFE]
-    ends += [plan.evacuation_due(state, policy, vpn) for vpn, e in evacuations.items() if e is plan.Evacuation.DELAY]
+    ends += [plan.evacuation_due(state, policy, vpn) for vpn, e in evacuations.items() if e in plan.TIMED]
     return Decision(
         judgements,
         state,

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from exporter.core.model import Mode, Moment, Phase, Policy, Reason, Verdict
+from exporter.core.model import ContainerHealth, ContainerState, Mode, Moment, Phase, Policy, Reason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from exporter.core.model import Fleet
     from exporter.core.verdict import Judgement
 
 CARRYING = frozenset({Phase.HEALTHY, Phase.STABILIZING})
@@ -59,6 +60,9 @@ class FleetState:
     emergency: Emergency | None = None
     doubtful: frozenset[str] = field(default=frozenset(), compare=False)
     """VPNs whose verdict is neither healthy nor unhealthy: nothing new is given to them, and they are no carriers."""
+    starting_until: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """VPNs that have not been healthy since Mayday or Docker came up: until when they may be about to start, monotonic
+    seconds. Containers of one host come up one after the other."""
 
     def having(self, *phases: Phase) -> tuple[str, ...]:
         """Names of the VPNs in any of these phases, in configured order."""
@@ -128,6 +132,20 @@ def may_declare(state: FleetState, failed: str, carrying: str) -> bool:
     )
 
 
+def came_up(state: FleetState, fleet: Fleet, policy: Policy, now: Moment, *, booted: bool) -> FleetState:
+    """The state after Docker has come up; `booted`: nothing is known of before, but by memories of another boot.
+
+    VPNs that do not run yet, or are `starting`, may be about to start. Those that had failed before are known to have.
+    """
+    starting = {
+        name: now.mono + policy.start_timeout_s
+        for name, vpn in fleet.vpns.items()
+        if (booted or state.vpns[name].phase is not Phase.FAILED)
+        and (vpn is None or vpn.state is not ContainerState.RUNNING or vpn.health is ContainerHealth.STARTING)
+    }
+    return replace(state, starting_until={**state.starting_until, **starting})
+
+
 def next_phase(vpn: VpnState, judgement: Judgement, policy: Policy, now: Moment) -> VpnState:
     """One VPN's state under a verdict; the same object when nothing changes."""
     deciding = judgement.deciding
@@ -158,9 +176,16 @@ def step(
         if vpn is not state.vpns[name] and vpn.reason is not None
     )
     doubtful = frozenset(name for name in vpns if judgements[name].verdict in DOUBTS)
+    starting = {
+        name: until
+        for name, until in state.starting_until.items()
+        if until > now.mono and judgements[name].verdict is not Verdict.HEALTHY
+    }
+    if (doubtful, starting) != (state.doubtful, state.starting_until):
+        state = replace(state, doubtful=doubtful, starting_until=starting)
     if not changes:
-        return (state if doubtful == state.doubtful else replace(state, doubtful=doubtful)), ()
-    after = replace(state, vpns=vpns, doubtful=doubtful)
+        return state, ()
+    after = replace(state, vpns=vpns)
     change = _mode_change(state, after, changes, now)
     if change is None:
         return after, changes

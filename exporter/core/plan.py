@@ -86,8 +86,16 @@ class Evacuation(StrEnum):
     SAFE = "safe"
     DELAY = "delay"
     """The failure has not lasted long enough."""
+    IN_DOUBT = "in_doubt"
+    """At this moment nothing says that the VPN is unhealthy: that it has failed is remembered only."""
+    STARTING = "starting"
+    """It has not been healthy since Mayday or Docker came up, and may be about to start, as after a boot."""
     NO_CARRIER = "no_carrier"
     """No other VPN carries: to remove engines might cost the only ones that can work again."""
+
+
+TIMED = frozenset({Evacuation.DELAY, Evacuation.STARTING})
+"""What time alone ends."""
 
 
 def carriers(state: FleetState, fleet: Fleet) -> list[str]:
@@ -107,12 +115,17 @@ def evacuation(
         return None
     if policy.min_replicas and not carriers(state, fleet):
         return Evacuation.NO_CARRIER
+    if vpn in state.doubtful:
+        return Evacuation.IN_DOUBT
+    if mono < state.starting_until.get(vpn, mono):
+        return Evacuation.STARTING
     return Evacuation.SAFE if mono >= evacuation_due(state, policy, vpn) else Evacuation.DELAY
 
 
 def evacuation_due(state: FleetState, policy: Policy, vpn: str) -> float:
     """When the failure of a VPN has lasted long enough, monotonic seconds."""
-    return state.vpns[vpn].since.mono + policy.evacuation_delay_s
+    due = state.vpns[vpn].since.mono + policy.evacuation_delay_s
+    return max(due, state.starting_until.get(vpn, due))
 
 
 def may_evacuate(state: FleetState, fleet: Fleet, policy: Policy, mono: float, vpn: str) -> bool:

@@ -35,6 +35,8 @@ class Keeper:
         self._parts = parts
         self._policy = policy
         self._clock = clock
+        self.same_boot = False
+        """Whether what was taken over is of the present boot of the host."""
 
     @property
     def up(self) -> bool:
@@ -57,6 +59,7 @@ class Keeper:
             ValueError: the document is unusable; nothing was taken over.
         """
         state, emergency_s, times = from_document(document, self._policy, self._clock.now(), self._clock.boot)
+        self.same_boot = document["written"]["boot"] == self._clock.boot
         try:
             for part in self._parts:
                 part.restore(document.get(part.key, ()), times)

@@ -292,6 +292,8 @@ class Reference:
             return None
         if self.minimum > 0 and not self.carriers():
             return "no_carrier"
+        if name in self.doubtful:
+            return "in_doubt"
         return "safe" if now - self.vpns[name].failed_at >= self.delay else "delay"
 
     def wrecks(self) -> set[str]:
