@@ -114,6 +114,11 @@ class Controller:
         self._condition.trouble(part, problem)
         self.publish()
 
+    def unreadable(self, containers: int, problem: str | None) -> None:
+        """So many containers cannot be inspected."""
+        self._condition.unreadable = containers
+        self.trouble("inspections", problem)
+
     def close(self) -> None:
         """Begin nothing new from now on."""
         self._condition.closing = True
@@ -333,6 +338,7 @@ class Controller:
             fleet=fleet,
             judgements=self._judgements,
             deferred=self._deferred,
+            forwarded=dict(self.facts.forwarded),
             desired=plan.desired(self.state, self.policy),
             counts=fleet.counts,
             docker_up=condition.docker_up,
@@ -343,5 +349,6 @@ class Controller:
             journal_up=self._keeper.up,
             holds=condition.holds,
             closing=condition.closing,
+            unreadable=condition.unreadable,
             problems=(*condition.problems, *self.facts.problems, *self.ledger.parked.problems),
         )

@@ -146,7 +146,7 @@ class Observer:
         problem = self._inspections.problem
         if problem != self._shown:
             self._shown = problem
-            self._controller.trouble("inspections", problem)
+            self._controller.unreadable(len(self._inspections), problem)
 
     def _lost(self, error: RuntimeFailure) -> None:
         """Nothing could be read. Whether Docker is away or answers with errors, what is known grows old from now on."""

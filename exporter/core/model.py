@@ -189,7 +189,9 @@ class Engine:
     explicit: bool = False
     """Somebody asked for it through the API: it comes on top of the share."""
     forwarded: bool = False
-    """It listens on the port that the VPN provider forwards."""
+    """It was made to listen on the port that the VPN provider forwards."""
+    forwarded_port: int | None = None
+    """Which one that was; None: it was made for none, or by others."""
     own: bool = False
     """Mayday made it; what others made is theirs."""
     docker_health: ContainerHealth = ContainerHealth.NONE
@@ -228,6 +230,8 @@ class Group:
     """Dependents that are no engines, but say by a label what is to happen to them when their VPN fails."""
     states: Mapping[EngineState, int] = field(default_factory=dict)
     """How many are in each state."""
+    own_states: Mapping[EngineState, int] = field(default_factory=dict)
+    """How many of those that Mayday made are in each state."""
     planned: int = 0
     """How many count towards the share: own engines that were not asked for."""
     orphans: int = 0
@@ -243,10 +247,13 @@ class Group:
         states = Counter(self.states)
         states.update(engine.counted_as for engine in come)
         states.subtract(engine.counted_as for engine in gone)
+        own_states = Counter(self.own_states)
+        own_states.update(engine.counted_as for engine in come if engine.own)
+        own_states.subtract(engine.counted_as for engine in gone if engine.own)
         planned = self.planned + sum(e.planned for e in come) - sum(e.planned for e in gone)
         orphans = self.orphans + sum(e.orphan is not None for e in come) - sum(e.orphan is not None for e in gone)
         successors = sum(e.successor_of is not None for e in come) - sum(e.successor_of is not None for e in gone)
-        return Group(engines, guests, +states, planned, orphans, self.successors + successors)
+        return Group(engines, guests, +states, +own_states, planned, orphans, self.successors + successors)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from exporter import __version__
 from exporter.core.model import EngineState, Phase, Verdict
-from exporter.core.service import in_service
+from exporter.core.service import out_of_service
 from exporter.journal.history import Kind
 from exporter.web.words import doing, duration, headline, told
 
@@ -154,7 +154,7 @@ def _why(snapshot: Snapshot, name: str) -> str:
 def _engines(snapshot: Snapshot, name: str) -> str:
     counts = {state: snapshot.counts.get((name, state), 0) for state in EngineState}
     working = counts.pop(EngineState.WORKING)
-    if not in_service(snapshot.state, name):
+    if out_of_service(snapshot.state, name) is not None:
         return f"none; {working} out of service" if working else "none"
     text = f"{working} of {snapshot.desired.get(name, 0)}"
     others = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
