@@ -49,8 +49,8 @@ def out_of_service(state: FleetState, vpn: str) -> NotUsable | None:
 def not_usable_because(state: FleetState, engine: Engine) -> NotUsable | None:
     """Why an engine may not be given streams; None: it may.
 
-    Its VPN comes first, for nothing helps the engine before that. Its last health check is Mayday's or Docker's; an engine
-    that was never checked counts as healthy.
+    Its VPN comes first, for nothing helps the engine before that. Its last health check is Mayday's or Docker's; an
+    engine that was never checked counts as healthy.
     """
     if (reason := out_of_service(state, engine.vpn)) is not None:
         return reason
