@@ -34,6 +34,7 @@ from exporter.sources.alertmanager import AlertmanagerApi
 from exporter.sources.alertmanager_wire import Selection
 from exporter.sources.engines import HttpEngineProbe
 from exporter.sources.gluetun import GluetunApi
+from exporter.telemetry.deferrals import Deferrals
 from exporter.telemetry.metrics import Metrics
 from exporter.telemetry.recorder import Recorder
 from exporter.web.server import WebServer
@@ -86,6 +87,8 @@ class App:
         self.recorder = Recorder(self.metrics, self.journal, self.clock)
         self.controller = Controller(settings, self.clock, self.recorder, self.journal)
         self.lives = Lives(self.controller, self.journal)
+        deferrals = Deferrals(settings.policy.evacuation_delay_s, lambda: self.controller.acting)
+        self.controller.subscribe(deferrals.watch)
         self.runtime = make_runtime(settings, self.metrics.docker_request)
         siblings = Siblings(self.controller, self.runtime, own_id or _own_container_id())
         self.observer = Observer(self.controller, self.runtime, siblings)

@@ -22,7 +22,7 @@ from exporter.work import Work
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Awaitable, Iterator, Mapping
+    from collections.abc import Awaitable, Iterable, Iterator, Mapping
 
     from exporter.actions.calls import Calls
     from exporter.actions.cleanup import Cleanup
