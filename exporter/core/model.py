@@ -283,8 +283,11 @@ class Fleet:
 
     @cached_property
     def size(self) -> int:
-        """How many engines there are; one that is being made anew and its successor are one."""
-        return sum(len(group.engines) for group in self.groups.values()) - len(self.successors)
+        """How many engines there are; an orphan that is being made anew and its successor are one."""
+        made_anew = (
+            sum(e.orphan is not None and e.id in self.successors for e in self.engines) if self.successors else 0
+        )
+        return sum(len(group.engines) for group in self.groups.values()) - made_anew
 
     @cached_property
     def successors(self) -> Mapping[str, Engine]:
