@@ -29,8 +29,6 @@ class Condition:
         self.read_at: Moment | None = None
         """When the facts were last read whole; None: not yet."""
         self.closing = False
-        self.unreadable = 0
-        """Containers that Docker does not tell about."""
         self._held: dict[str, str] = {}
         self._problems: dict[str, str] = {}
 

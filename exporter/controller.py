@@ -114,11 +114,6 @@ class Controller:
         self._condition.trouble(part, problem)
         self.publish()
 
-    def unreadable(self, containers: int, problem: str | None) -> None:
-        """So many containers cannot be inspected."""
-        self._condition.unreadable = containers
-        self.trouble("inspections", problem)
-
     def close(self) -> None:
         """Begin nothing new from now on."""
         self._condition.closing = True
@@ -349,6 +344,6 @@ class Controller:
             journal_up=self._keeper.up,
             holds=condition.holds,
             closing=condition.closing,
-            unreadable=condition.unreadable,
+            unreadable=self.facts.unreadable,
             problems=(*condition.problems, *self.facts.problems, *self.ledger.parked.problems),
         )

@@ -98,7 +98,11 @@ class Provisioning:
         controller = self._controller
         taken = controller.ledger.ports(vpn)
         port = plan.choose_port(controller.fleet, controller.policy, vpn, taken, instead_of)
-        return None if port is None else self.begin(Entry(Change.CREATE, vpn, self.free_name(), port, None, instead_of))
+        return (
+            None
+            if port is None
+            else self.begin(Entry(Change.CREATE, vpn, self.free_name(), port, instead_of=instead_of))
+        )
 
     def begin(self, entry: Entry) -> Entry:
         """Enter a creation into the ledger: its name and port are taken from now on, and it has a mark of its own."""

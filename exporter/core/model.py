@@ -189,9 +189,8 @@ class Engine:
     explicit: bool = False
     """Somebody asked for it through the API: it comes on top of the share."""
     forwarded: bool = False
-    """It was made to listen on the port that the VPN provider forwards."""
     forwarded_port: int | None = None
-    """Which one that was; None: it was made for none, or by others."""
+    """Whether it was made to listen on the port that the VPN provider forwards, and on which; None: others made it."""
     own: bool = False
     """Mayday made it; what others made is theirs."""
     docker_health: ContainerHealth = ContainerHealth.NONE
@@ -230,8 +229,6 @@ class Group:
     """Dependents that are no engines, but say by a label what is to happen to them when their VPN fails."""
     states: Mapping[EngineState, int] = field(default_factory=dict)
     """How many are in each state."""
-    own_states: Mapping[EngineState, int] = field(default_factory=dict)
-    """How many of those that Mayday made are in each state."""
     planned: int = 0
     """How many count towards the share: own engines that were not asked for."""
     orphans: int = 0
@@ -247,24 +244,19 @@ class Group:
         states = Counter(self.states)
         states.update(engine.counted_as for engine in come)
         states.subtract(engine.counted_as for engine in gone)
-        own_states = Counter(self.own_states)
-        own_states.update(engine.counted_as for engine in come if engine.own)
-        own_states.subtract(engine.counted_as for engine in gone if engine.own)
         planned = self.planned + sum(e.planned for e in come) - sum(e.planned for e in gone)
         orphans = self.orphans + sum(e.orphan is not None for e in come) - sum(e.orphan is not None for e in gone)
         successors = sum(e.successor_of is not None for e in come) - sum(e.successor_of is not None for e in gone)
-        return Group(engines, guests, +states, +own_states, planned, orphans, self.successors + successors)
+        return Group(engines, guests, +states, planned, orphans, self.successors + successors)
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """Every configured VPN with its container (None: missing) and its engines, as last read from Docker.
-
-    Engines are kept by VPN, so that a change of one engine costs no more in a large fleet than in a small one.
-    """
+    """Every configured VPN with its container (None: missing) and its engines, as last read from Docker."""
 
     vpns: Mapping[str, Container | None]
     groups: Mapping[str, Group]
+    """The engines by VPN, so that a change of one engine costs no more in a large fleet than in a small one."""
     networks: frozenset[str] | None = None
     """Names of the Docker networks that Mayday is on; None: it is no container here, or on none of its own."""
 
@@ -284,10 +276,8 @@ class Fleet:
     @cached_property
     def size(self) -> int:
         """How many engines there are; an orphan that is being made anew and its successor are one."""
-        made_anew = (
-            sum(e.orphan is not None and e.id in self.successors for e in self.engines) if self.successors else 0
-        )
-        return sum(len(group.engines) for group in self.groups.values()) - made_anew
+        made_anew = [e for e in self.engines if e.orphan and e.id in self.successors] if self.successors else ()
+        return sum(len(group.engines) for group in self.groups.values()) - len(made_anew)
 
     @cached_property
     def successors(self) -> Mapping[str, Engine]:

@@ -76,6 +76,17 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """So many containers cannot be inspected."""
+
+    containers: int
+
+    def apply(self, facts: Facts, _ledger: Ledger, _now: Moment) -> None:
+        """Note how many."""
+        facts.unreadable = self.containers
+
+
+@dataclass(frozen=True, slots=True)
 class Forwarded:
     """A VPN said which port it forwards; 0: none."""
 

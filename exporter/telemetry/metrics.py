@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter as Tally
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -295,15 +296,15 @@ class SnapshotCollector:
 def _dependents(snapshot: Snapshot) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "mayday_dependents",
-        "Engines by VPN, owner (mayday made it, or others did) and state.",
+        "Engines, and what has a response of its own, by VPN, owner (mayday or others) and state.",
         labels=("vpn", "owner", "state"),
     )
     for vpn in snapshot.state.vpns:
         group = snapshot.fleet.groups.get(vpn, Group())
+        counts = Tally((engine.own, engine.counted_as) for engine in (*group.engines, *group.guests))
         for state in EngineState:
-            own = group.own_states.get(state, 0)
-            family.add_metric((vpn, "mayday", state), own)
-            family.add_metric((vpn, "others", state), group.states.get(state, 0) - own)
+            family.add_metric((vpn, "mayday", state), counts[True, state])
+            family.add_metric((vpn, "others", state), counts[False, state])
     return family
 
 
