@@ -14,6 +14,7 @@ from prometheus_client import disable_created_metrics
 from exporter.actions.autoscaler import Autoscaler
 from exporter.actions.calls import Calls
 from exporter.actions.cleanup import Cleanup
+from exporter.actions.forwarding import FOLLOW_S, Forwarding
 from exporter.actions.health_manager import HealthManager
 from exporter.actions.parking import Parking
 from exporter.actions.provisioning import Provisioning
@@ -33,6 +34,7 @@ from exporter.sources.alertmanager import AlertmanagerApi
 from exporter.sources.alertmanager_wire import Selection
 from exporter.sources.engines import HttpEngineProbe
 from exporter.sources.gluetun import GluetunApi
+from exporter.telemetry.deferrals import Deferrals
 from exporter.telemetry.metrics import Metrics
 from exporter.telemetry.recorder import Recorder
 from exporter.web.server import WebServer
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any, Self
 
+    from exporter.actions.provisioning import ForwardedPort
     from exporter.clock import Clock
     from exporter.runtime.base import OnRequest, Runtime
     from exporter.settings.settings import Settings
@@ -67,8 +70,9 @@ class App:
         serve: bool = True,
         threaded: bool = True,
         own_id: str | None = None,
+        forwarded_port: ForwardedPort | None = None,
     ) -> None:
-        """`session` makes HTTP requests; None: one of its own. `probe` asks engines in place of HTTP.
+        """`session` makes HTTP requests; None: one of its own. `probe` asks engines, `forwarded_port` VPNs, without it.
 
         `own_id` is the id of the container that this Mayday runs in; None: it is found out.
         """
@@ -83,11 +87,14 @@ class App:
         self.recorder = Recorder(self.metrics, self.journal, self.clock)
         self.controller = Controller(settings, self.clock, self.recorder, self.journal)
         self.lives = Lives(self.controller, self.journal)
+        deferrals = Deferrals(settings.policy.evacuation_delay_s, lambda: self.controller.acting)
+        self.controller.subscribe(deferrals.watch)
         self.runtime = make_runtime(settings, self.metrics.docker_request)
         siblings = Siblings(self.controller, self.runtime, own_id or _own_container_id())
         self.observer = Observer(self.controller, self.runtime, siblings)
         self.jobs = Jobs(self.clock, self.metrics)
         self._probe = probe
+        self._forwarded_port = forwarded_port
         self._serve = serve
         self._tasks: list[asyncio.Task[None]] = []
         self._session = session
@@ -121,8 +128,7 @@ class App:
 
     def _build_workers(self) -> None:
         settings, controller, jobs = self.settings, self.controller, self.jobs
-        forwarded = None
-        probe = self._probe
+        forwarded, probe = self._forwarded_port, self._probe
         if self._session is not None and probe is None:
             key = settings.gluetun_api_key.reveal() if settings.gluetun_api_key else None
             gluetun = GluetunApi(self._session, settings.gluetun_api_port, key)
@@ -142,6 +148,10 @@ class App:
         repair = Repair(calls, self.cleanup, self.provisioning, rehearsal, probe)
         health = HealthManager(controller, repair, probe, self.observer.audit)
         self.selection = Selection(settings.policy.vpns, settings.alert_vpn_label, settings.alert_matchers)
+        if forwarded is not None:
+            follower = Forwarding(calls, self.cleanup, self.provisioning, rehearsal)
+            jobs.every(Work.FORWARDED_PORT, FOLLOW_S, follower.follow)
+            controller.subscribe(follower.watch)
         jobs.every(Work.RESYNC, settings.resync_interval_s, lambda _vpn: _nothing(self.observer.audit()))
         jobs.on_request(Work.POLL, lambda _vpn: self.observer.poll())
         jobs.on_request(Work.STABILIZATION, lambda _vpn: self._look())

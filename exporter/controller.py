@@ -335,6 +335,7 @@ class Controller:
             fleet=fleet,
             judgements=self._judgements,
             deferred=self._deferred,
+            forwarded=dict(self.facts.forwarded),
             desired=plan.desired(self.state, self.policy),
             counts=fleet.counts,
             docker_up=condition.docker_up,
@@ -345,5 +346,6 @@ class Controller:
             journal_up=self._keeper.up,
             holds=condition.holds,
             closing=condition.closing,
+            unreadable=self.facts.unreadable,
             problems=(*condition.problems, *self.facts.problems, *self.ledger.parked.problems),
         )

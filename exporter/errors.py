@@ -2,7 +2,8 @@
 
 MaydayError
 ├── ConfigError             the settings are unusable; lists every fault at once
-├── BadRequestError         a request is malformed, or names what does not exist
+├── BadRequestError         a request is malformed, or its body names what does not exist
+│   └── NotFoundError       a request's path names what does not exist
 ├── RefusedError            a well-formed request cannot be carried out now (may say when)
 └── RuntimeFailure          a call to the container runtime failed
     ├── UnreachableError    no answer: nothing is known about any container; try again later
@@ -33,6 +34,10 @@ class ConfigError(MaydayError):
 
 class BadRequestError(MaydayError):
     """A request that is malformed or names what does not exist; nothing was changed. The text is safe to send back."""
+
+
+class NotFoundError(BadRequestError):
+    """A request whose path names an engine or a drill that does not exist; nothing was changed."""
 
 
 class RefusedError(MaydayError):

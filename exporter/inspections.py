@@ -50,6 +50,10 @@ class Inspections:
         self._clock = clock
         self._failing: dict[str, _Failing] = {}
 
+    def __len__(self) -> int:
+        """How many containers cannot be inspected."""
+        return len(self._failing)
+
     @property
     def problem(self) -> str | None:
         """Which containers cannot be inspected, for people; None: all can."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from exporter.core.model import ContainerState
 from exporter.errors import RuntimeFailure
-from exporter.fleet.results import Inspected
+from exporter.fleet.results import Inspected, Unreadable
 from exporter.inspections import Inspections
 from exporter.work import Work
 
@@ -146,6 +146,7 @@ class Observer:
         problem = self._inspections.problem
         if problem != self._shown:
             self._shown = problem
+            self._controller.note(Unreadable(len(self._inspections)))
             self._controller.trouble("inspections", problem)
 
     def _lost(self, error: RuntimeFailure) -> None:

@@ -22,6 +22,7 @@ class Work(StrEnum):
     REPAIR = "repair"
     ENGINE_HEALTH = "engine_health"
     STABILIZATION = "stabilization"
+    FORWARDED_PORT = "forwarded_port"
     ALERTS = "alerts"
 
 

@@ -135,12 +135,41 @@ def _phases(page: Page) -> None:
             SIGNALS,
             nothing="No source objected to a VPN within the time shown",
         ).height(6),
+        timeline(
+            "VPN in doubt",
+            "Suspect: something may be wrong. The VPN's engines are out of service, and nothing is removed.",
+            f"max by (instance, vpn) (mayday_vpn_suspect{{{VPN}}})",
+            "{{instance}} {{vpn}}",
+            {0: ("no doubt", GREEN), 1: ("suspect", YELLOW)},
+        ).height(5),
+        timeline(
+            "Evacuation waits",
+            "Engines of a failed VPN are kept: the failure has not lasted long enough, or no other VPN carries.",
+            f"max by (instance, vpn) (mayday_evacuation_deferred{{{VPN}}})",
+            "{{instance}} {{vpn}}",
+            {0: ("nothing waits", GREEN), 1: ("waits", YELLOW)},
+        ).height(5),
+        timeline(
+            "Drills",
+            "A drill, and nothing else, has the VPN declared failed.",
+            f"max by (instance, vpn) (mayday_drill{{{VPN}}})",
+            "{{instance}} {{vpn}}",
+            {0: ("no drill", GREY), 1: ("drill", BLUE)},
+        ).height(5),
         lines(
             "Stabilization left",
             "How long a recovered VPN still waits before it is filled.",
             [query(f"mayday_vpn_stabilization_remaining_seconds{{{VPN}}}", "{{instance}} {{vpn}}")],
             unit="s",
-        ).span(24),
+        ),
+        rows(
+            "Forwarded ports",
+            "The port that each VPN forwards now; one engine of Mayday's own listens on it.",
+            [query(f"max by (instance, vpn) (mayday_vpn_forwarded_port{{{VPN}}}) > 0", instant=True)],
+            value="Port",
+            unit="none",
+            nothing="No VPN is known to forward a port",
+        ),
     )
 
 
@@ -159,8 +188,15 @@ def _engines(page: Page) -> None:
     page.add(
         panel.override_by_name("desired", _line()).repeat("vpn").repeat_direction("h").max_per_row(3).span(24),
         lines(
+            "Engines by owner",
+            "Those that Mayday made, and those of others, by state. Of several Maydays, the sum.",
+            [query(f"sum by (owner, state) (mayday_dependents{{{VPN}}}) > 0", "{{owner}} {{state}}")],
+            stacked=True,
+        ).span(24),
+        lines(
             "Engines removed",
-            "By reason and result. vpn_failed: evacuated; overtaken: created while its VPN failed, and undone.",
+            "By reason and result. vpn_failed: evacuated; overtaken: created while its VPN failed, and undone; "
+            "forwarded_port: made way for one on the port.",
             [counted("mayday_engines_removed_total", "reason, result", VPN, "{{reason}} {{result}}")],
             bars=True,
             nothing="None was removed within the time shown",

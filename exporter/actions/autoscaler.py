@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from exporter.actions.backoff import BackOff
@@ -43,7 +42,11 @@ class Autoscaler:
             if controller.deciding and controller.state.mode is not Mode.NORMAL:
                 controller.recorder.paused("Autoscaler", controller.state)
             return
-        if self._due_fills():
+        if due := self._due_fills():
+            # Whatever takes time comes before the decision: what is decided after it is what is needed then.
+            await self._provisioning.ask_forwarded(
+                fill.vpn for fill in due if not any(engine.forwarded for engine in controller.fleet.on(fill.vpn))
+            )
             await self._calls.read_again()
             if not controller.acting:
                 for fill in self._fills():
@@ -109,16 +112,9 @@ class Autoscaler:
 
     async def _fill(self, fill: plan.Fill, entries: Iterable[Entry]) -> list[Outcome]:
         decided = self._controller.state
-        forwarded = await self._provisioning.ask_forwarded(fill.vpn)
-        creations = []
-        for entry in entries:
-            creations.append(
-                self._provisioning.create(
-                    entry, fill.reason, partial(self._provisioning.spec, forwarded=forwarded), decided=decided
-                )
-            )
-            forwarded = None
-        return await asyncio.gather(*creations)
+        return await asyncio.gather(
+            *(self._provisioning.create(e, fill.reason, self._provisioning.spec, decided=decided) for e in entries)
+        )
 
     def _take_places(self, fill: plan.Fill, names: Iterator[str]) -> list[Entry]:
         """Places for a whole fill at once: what is taken is looked through once, not once for each engine."""

@@ -10,7 +10,7 @@ from exporter.actions.backoff import BackOff
 from exporter.actions.calls import OvertakenError
 from exporter.core import balance, plan
 from exporter.core.plan import Outcome, RemoveReason
-from exporter.errors import BadRequestError, ConflictError, MissingError, RefusedError, RuntimeFailure
+from exporter.errors import BadRequestError, ConflictError, MissingError, NotFoundError, RefusedError, RuntimeFailure
 from exporter.fleet.ledger import Change, Entry
 from exporter.fleet.results import Begun, Dropped, Ended, Removed
 from exporter.work import Work
@@ -131,15 +131,17 @@ class Cleanup:
         One that Mayday did not make only with `force`; its volumes stay.
 
         Raises:
-            BadRequestError: no engine, or several, have it.
+            NotFoundError: no engine has it.
+            BadRequestError: several have it.
             RefusedError: it cannot be removed now.
         """
         self._calls.require_acting()
         engines = self._controller.fleet.engines
         found = [e for e in engines if ref in {e.id, e.name}] or [e for e in engines if e.id.startswith(ref)]
-        if len(found) != 1:
-            number = f"{len(found)} engines have" if found else "no engine has"
-            raise BadRequestError(f"{number} the id or name '{ref[:80]}'")
+        if not found:
+            raise NotFoundError(f"no engine has the id or name '{ref[:80]}'")
+        if len(found) > 1:
+            raise BadRequestError(f"{len(found)} engines have the id or name '{ref[:80]}'")
         if not found[0].own and not force:
             raise RefusedError(
                 f"engine '{found[0].name}' was not made by Mayday; ask again with ?force=true if it is to be removed",

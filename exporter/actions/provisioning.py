@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.actions.calls import RETRY_S, OvertakenError
-from exporter.core import balance, plan
+from exporter.core import balance, forwarding, plan
 from exporter.core.dependents import MADE_LABEL
 from exporter.core.model import Container, ContainerState
 from exporter.core.plan import Outcome, ProvisionReason
 from exporter.core.spec import EngineSpec
 from exporter.errors import BadRequestError, ConflictError, RefusedError, RuntimeFailure, UnreachableError
 from exporter.fleet.ledger import Change, Entry
-from exporter.fleet.results import Begun, Dropped, NameTaken, Overtaken, Unanswered
+from exporter.fleet.results import Begun, Dropped, Forwarded, NameTaken, Overtaken, Unanswered
 from exporter.work import Work
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Awaitable, Iterator, Mapping
+    from collections.abc import Awaitable, Iterable, Iterator, Mapping
 
     from exporter.actions.calls import Calls
     from exporter.actions.cleanup import Cleanup
     from exporter.actions.rehearsal import Rehearsal
     from exporter.core.model import Engine
     from exporter.core.phases import FleetState
+
+log = logging.getLogger("mayday")
 
 NAME_TRIES = 5
 UNSURE_TIMEOUTS = 3
@@ -41,7 +45,7 @@ class ForwardedPort(Protocol):
     """Asks a VPN for the port that its provider forwards."""
 
     async def __call__(self, vpn: str) -> int | None:
-        """The port; None when there is none or the VPN does not tell."""
+        """The port, 0 when there is none; None when the VPN does not tell."""
 
 
 class Provisioning:
@@ -94,7 +98,11 @@ class Provisioning:
         controller = self._controller
         taken = controller.ledger.ports(vpn)
         port = plan.choose_port(controller.fleet, controller.policy, vpn, taken, instead_of)
-        return None if port is None else self.begin(Entry(Change.CREATE, vpn, self.free_name(), port))
+        return (
+            None
+            if port is None
+            else self.begin(Entry(Change.CREATE, vpn, self.free_name(), port, instead_of=instead_of))
+        )
 
     def begin(self, entry: Entry) -> Entry:
         """Enter a creation into the ledger: its name and port are taken from now on, and it has a mark of its own."""
@@ -249,7 +257,6 @@ class Provisioning:
         entry: Entry,
         *,
         explicit: bool = False,
-        forwarded: int | None = None,
         extra_labels: Mapping[str, str] | None = None,
     ) -> EngineSpec:
         """The specification of an engine from the template, at its place."""
@@ -257,6 +264,8 @@ class Provisioning:
         vpn = controller.facts.vpn(entry.vpn)
         if vpn is None or entry.port is None:
             raise OvertakenError
+        known, promised = controller.facts.forwarded.get(entry.vpn), controller.ledger.forwarded(entry.vpn, entry)
+        entry.forwarded = forwarding.to_give(controller.fleet, entry.vpn, known, promised, entry.instead_of)
         return controller.settings.template.render(
             name=entry.name,
             vpn=entry.vpn,
@@ -264,15 +273,25 @@ class Provisioning:
             http_port=entry.port,
             label=controller.settings.label,
             explicit=explicit,
-            forwarded_port=forwarded,
+            forwarded_port=entry.forwarded,
             extra_labels=extra_labels,
         )
 
-    async def ask_forwarded(self, vpn: str) -> int | None:
-        """The VPN's forwarded port, unless an engine has it already."""
-        if self._forwarded_port is None or any(engine.forwarded for engine in self._controller.fleet.on(vpn)):
-            return None
-        return await self._forwarded_port(vpn)
+    # --- the forwarded port ------------------------------------------------------------------------------------------
+
+    async def ask_forwarded(self, vpns: Iterable[str]) -> None:
+        """Ask VPNs in phase healthy which port they forward, and keep what they say; no answer changes nothing."""
+        controller = self._controller
+        if self._forwarded_port is None:
+            return
+        asked = {vpn: controller.state.vpns[vpn].since for vpn in vpns if plan.may_create_on(controller.state, vpn)}
+        ports = await asyncio.gather(*(self._forwarded_port(vpn) for vpn in asked))
+        for (vpn, since), port in zip(asked.items(), ports, strict=True):
+            known = controller.facts.forwarded.get(vpn, 0)
+            if port in {None, known} or controller.state.vpns[vpn].since != since:
+                continue
+            log.info("VPN '%s' forwards %s", vpn, f"port {port}" if port else f"port {known} no longer, and no other")
+            controller.take(Forwarded(vpn, port or 0))
 
 
 def _marked(spec: EngineSpec, mark: str) -> EngineSpec:

@@ -16,6 +16,8 @@ HTTP_PORT_LABEL = "acestream.http_port"
 HTTPS_PORT_LABEL = "acestream.https_port"
 HOST_PORT_LABEL = "host.http_port"
 FORWARDED_LABEL = "acestream.forwarded"
+FORWARDED_PORT_LABEL = "mayday.forwarded-port"
+"""The forwarded port that the container was made for."""
 EXPLICIT_LABEL = "mayday.requested"
 MADE_LABEL = "mayday.made"
 """On the containers that Mayday made itself, with a value that no other creation has: only these are its own."""
@@ -149,6 +151,7 @@ def read_engine(
         healthy=healthy.get(container.id),
         explicit=labels.get(EXPLICIT_LABEL) == "true",
         forwarded=labels.get(FORWARDED_LABEL) == "true",
+        forwarded_port=_port(labels.get(FORWARDED_PORT_LABEL)) if MADE_LABEL in labels else None,
         successor_of=labels.get(SUCCESSOR_LABEL),
         own=managed and MADE_LABEL in labels,
         made=labels.get(MADE_LABEL),

@@ -189,7 +189,8 @@ class Engine:
     explicit: bool = False
     """Somebody asked for it through the API: it comes on top of the share."""
     forwarded: bool = False
-    """It listens on the port that the VPN provider forwards."""
+    forwarded_port: int | None = None
+    """Whether it was made to listen on the port that the VPN provider forwards, and on which; None: others made it."""
     own: bool = False
     """Mayday made it; what others made is theirs."""
     docker_health: ContainerHealth = ContainerHealth.NONE
@@ -251,13 +252,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Every configured VPN with its container (None: missing) and its engines, as last read from Docker.
-
-    Engines are kept by VPN, so that a change of one engine costs no more in a large fleet than in a small one.
-    """
+    """Every configured VPN with its container (None: missing) and its engines, as last read from Docker."""
 
     vpns: Mapping[str, Container | None]
     groups: Mapping[str, Group]
+    """The engines by VPN, so that a change of one engine costs no more in a large fleet than in a small one."""
     networks: frozenset[str] | None = None
     """Names of the Docker networks that Mayday is on; None: it is no container here, or on none of its own."""
 
@@ -276,8 +275,9 @@ class Fleet:
 
     @cached_property
     def size(self) -> int:
-        """How many engines there are; one that is being made anew and its successor are one."""
-        return sum(len(group.engines) for group in self.groups.values()) - len(self.successors)
+        """How many engines there are; an orphan that is being made anew and its successor are one."""
+        made_anew = [e for e in self.engines if e.orphan and e.id in self.successors] if self.successors else ()
+        return sum(len(group.engines) for group in self.groups.values()) - len(made_anew)
 
     @cached_property
     def successors(self) -> Mapping[str, Engine]:

@@ -30,6 +30,7 @@ class RemoveReason(StrEnum):
     REBALANCE = "rebalance"
     """It stood in the way of the share of a VPN that has recovered."""
     REQUESTED = "requested"
+    FORWARDED_PORT = "forwarded_port"
 
 
 class ProvisionReason(StrEnum):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from exporter.core.model import Mode, Phase
+from exporter.core.model import Mode, Phase, Reason, Source, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +41,8 @@ class Snapshot:
     """Engines by (VPN, `EngineState`)."""
     deferred: Mapping[str, Evacuation] = field(default_factory=dict)
     """VPNs whose evacuation waits, and why."""
+    forwarded: Mapping[str, int] = field(default_factory=dict)
+    """The ports that VPNs are known to forward."""
     docker_up: bool = False
     events_connected: bool = False
     read_at: Moment | None = None
@@ -53,6 +55,8 @@ class Snapshot:
     holds: Mapping[Held, str] = field(default_factory=dict)
     """Why no container is touched, each with its sentence; empty: containers are touched where there is need."""
     closing: bool = False
+    unreadable: int = 0
+    """Containers that Docker does not tell about."""
     problems: tuple[str, ...] = field(default=())
     """What an operator should know and act on, one sentence each."""
 
@@ -65,6 +69,18 @@ class Snapshot:
     def emergency_active(self) -> bool:
         """Whether the mode is emergency."""
         return self.state.mode is Mode.EMERGENCY
+
+    def drill_remaining_s(self, vpn: str, mono: float) -> float | None:
+        """Seconds that are left of the drill on a VPN; None: there is none."""
+        for signal in self.judgements[vpn].signals:
+            if signal.reason is Reason.DRILL and signal.expires is not None:
+                return max(0.0, signal.expires - mono)
+        return None
+
+    def only_drilled(self, vpn: str) -> bool:
+        """Whether a drill, and nothing else, has a VPN declared failed."""
+        objecting = {s.source for s in self.judgements[vpn].signals if s.verdict is Verdict.UNHEALTHY}
+        return objecting == {Source.OPERATOR}
 
     def emergency_duration_s(self, mono: float) -> float:
         """Seconds since the present emergency was entered, 0 when there is none."""

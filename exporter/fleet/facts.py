@@ -34,6 +34,10 @@ class Facts:
         """Ids of all containers on the host, at the last full reading."""
         self.engine_health: dict[str, bool] = {}
         """What engines' own APIs last said, by container id."""
+        self.unreadable = 0
+        """How many containers Docker does not tell about."""
+        self.forwarded: dict[str, int] = {}
+        """The ports that VPNs last said they forward, by VPN."""
         self._networks: frozenset[str] | None = None
         self._containers: dict[str, Container] = {}
         self._as_of: dict[str, float] = {}

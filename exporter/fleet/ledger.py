@@ -72,6 +72,10 @@ class Entry:
     container_id: str | None = None
     made: str = ""
     """The mark of a creation, which its container carries and no other."""
+    instead_of: Engine | None = None
+    """The engine that goes for the one that is made."""
+    forwarded: int | None = None
+    """The forwarded port that the engine is made for."""
     stage: Stage = Stage.UNDER_WAY
     until: float = math.inf
     """When it is struck out, monotonic seconds."""
@@ -163,6 +167,10 @@ class Ledger:
     def ports(self, vpn: str) -> list[int]:
         """Ports that creations under way on a VPN have taken."""
         return [entry.port for entry in self._making() if entry.vpn == vpn and entry.port is not None]
+
+    def forwarded(self, vpn: str, but: Entry) -> set[int]:
+        """Forwarded ports for which other creations under way on a VPN are made."""
+        return {e.forwarded for e in self._making() if e.vpn == vpn and e is not but and e.forwarded is not None}
 
     def pending(self, shown: Collection[str], now: float) -> Counter[str]:
         """Creations by VPN that the fleet, whose engines have the names `shown`, does not show."""

@@ -76,6 +76,31 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """So many containers cannot be inspected."""
+
+    containers: int
+
+    def apply(self, facts: Facts, _ledger: Ledger, _now: Moment) -> None:
+        """Note how many."""
+        facts.unreadable = self.containers
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """A VPN said which port it forwards; 0: none."""
+
+    vpn: str
+    port: int
+
+    def apply(self, facts: Facts, _ledger: Ledger, _now: Moment) -> None:
+        """Note it for the VPN."""
+        facts.forwarded.pop(self.vpn, None)
+        if self.port:
+            facts.forwarded[self.vpn] = self.port
+
+
+@dataclass(frozen=True, slots=True)
 class NameTaken:
     """A container that was not known of has this name."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from exporter.core.dependents import (
     EXPLICIT_LABEL,
     FORWARDED_LABEL,
+    FORWARDED_PORT_LABEL,
     HOST_PORT_LABEL,
     HTTP_PORT_LABEL,
     HTTPS_PORT_LABEL,
@@ -79,7 +80,7 @@ class EngineTemplate:
             HOST_PORT_LABEL: values["http_port"],
         }
         if forwarded_port:
-            labels[FORWARDED_LABEL] = "true"
+            labels |= {FORWARDED_LABEL: "true", FORWARDED_PORT_LABEL: str(forwarded_port)}
         if explicit:
             labels[EXPLICIT_LABEL] = "true"
         host: dict[str, object] = {"RestartPolicy": {"Name": self.restart_policy}}

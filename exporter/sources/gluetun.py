@@ -14,7 +14,7 @@ from exporter.sources.http_errors import describe
 log = logging.getLogger("mayday")
 
 ROUTES = ("/v1/portforward", "/v1/openvpn/portforwarded")
-"""From v3.41 on, and before it; an unknown route answers 401 or 404 (source of qdm12/gluetun, v3.39.1 to v3.41.1)."""
+"""From v3.41 on, and before it; an unknown route answers 401, from v3.41.2 on 404 or 405 (Gluetun's source)."""
 BODY_LIMIT = 4096
 REMEMBERED = 64
 """Addresses whose failure was told, at most: a VPN gets a new one whenever it is made anew."""
@@ -31,7 +31,7 @@ class GluetunApi:
         self._told: dict[str, None] = {}
 
     async def forwarded_port(self, address: str) -> int | None:
-        """The port that the VPN at this address forwards; None: none, or nobody says. Takes `timeout_s` at most."""
+        """The port that the VPN at this address forwards, 0: none; None: it does not say. Takes `timeout_s` at most."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 body = await self._ask(address)
@@ -53,7 +53,7 @@ class GluetunApi:
             if status == 200:
                 return body
             refused.append(status)
-            if status not in {401, 404}:
+            if status not in {401, 404, 405}:
                 break
         if refused[0] == 401 and refused[-1] in {301, 308, 401}:
             # Up to v3.41.1 an unknown route answers 401 too, but there is no version in which both are unknown.
@@ -90,8 +90,8 @@ class _NoAnswerError(Exception):
     """There was an answer, but none to the question. The text is for the log."""
 
 
-def first_port(body: bytes) -> int | None:
-    """The first forwarded port in an answer: `ports` if it is a list with something in it, else `port` above 0.
+def first_port(body: bytes) -> int:
+    """The first forwarded port in an answer, 0: none; `ports` if it is a list with something in it, else `port`.
 
     Raises:
         ValueError: the body is none of Gluetun's answers.
@@ -106,4 +106,4 @@ def first_port(body: bytes) -> int | None:
     port = ports[0] if isinstance(ports, list) and ports else value.get("port", 0)
     if type(port) is not int or not 0 <= port < 65536:
         raise ValueError("no port number")
-    return port or None
+    return port

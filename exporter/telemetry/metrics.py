@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter as Tally
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from exporter import __version__
 from exporter.core.alerts import Heard
-from exporter.core.model import EngineState, Mode, Phase, Reason, Source, Verdict
+from exporter.core.model import EngineState, Group, Mode, Phase, Reason, Source, Verdict
 from exporter.core.parking import ParkAction
 from exporter.core.plan import ProvisionReason, RemoveReason
 from exporter.core.snapshot import Held
@@ -220,6 +221,7 @@ class SnapshotCollector:
                 engines.add_metric((vpn, state), snapshot.counts.get((vpn, state), 0))
         yield engines
         yield desired
+        yield _dependents(snapshot)
 
     def _vpns(self, snapshot: Snapshot) -> Iterator[Metric]:
         mono = self._clock.mono()
@@ -235,8 +237,22 @@ class SnapshotCollector:
             "Stabilization that is left, 0 when the VPN does not stabilize.",
             labels=("vpn",),
         )
+        suspect = GaugeMetricFamily("mayday_vpn_suspect", "1 while whether the VPN works is in doubt.", labels=("vpn",))
+        drill = GaugeMetricFamily(
+            "mayday_drill", "1 while a drill, and nothing else, has the VPN declared failed.", labels=("vpn",)
+        )
+        deferred = GaugeMetricFamily(
+            "mayday_evacuation_deferred", "1 while the evacuation of the failed VPN waits.", labels=("vpn",)
+        )
+        forwarded = GaugeMetricFamily(
+            "mayday_vpn_forwarded_port", "The port that the VPN forwards, 0 when none is known.", labels=("vpn",)
+        )
         for name, vpn in snapshot.state.vpns.items():
             judgement = snapshot.judgements[name]
+            suspect.add_metric((name,), judgement.verdict is Verdict.SUSPECT)
+            drill.add_metric((name,), snapshot.only_drilled(name))
+            deferred.add_metric((name,), name in snapshot.deferred)
+            forwarded.add_metric((name,), snapshot.forwarded.get(name, 0))
             healthy.add_metric((name,), judgement.verdict is Verdict.HEALTHY)
             for value in Phase:
                 phase.add_metric((name, value), vpn.phase is value)
@@ -244,7 +260,7 @@ class SnapshotCollector:
             for source in Source:
                 signal.add_metric((name, source), source in unhealthy)
             remaining.add_metric((name,), vpn.stabilization_remaining_s(mono))
-        yield from (healthy, phase, signal, remaining)
+        yield from (healthy, suspect, phase, signal, remaining, drill, deferred, forwarded)
 
     def _self(self, snapshot: Snapshot) -> Iterator[Metric]:
         yield _gauge("mayday_docker_up", "1 while the Docker Engine answers.", snapshot.docker_up)
@@ -256,6 +272,7 @@ class SnapshotCollector:
             "When Docker was last read whole, 0 when it was not yet.",
             snapshot.read_at.wall.timestamp() if snapshot.read_at else 0,
         )
+        yield _gauge("mayday_containers_unreadable", "Containers that Docker fails to tell about.", snapshot.unreadable)
         yield _gauge("mayday_journal_up", "1 while the journal is kept on disk.", snapshot.journal_up)
         if snapshot.alertmanager_up is not None:
             yield _gauge("mayday_alertmanager_up", "1 while Alertmanager's API answers.", snapshot.alertmanager_up)
@@ -274,6 +291,21 @@ class SnapshotCollector:
         )
         build.add_metric((__version__, platform.python_version()), 1)
         yield build
+
+
+def _dependents(snapshot: Snapshot) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "mayday_dependents",
+        "Engines, and what has a response of its own, by VPN, owner (mayday or others) and state.",
+        labels=("vpn", "owner", "state"),
+    )
+    for vpn in snapshot.state.vpns:
+        group = snapshot.fleet.groups.get(vpn, Group())
+        counts = Tally((engine.own, engine.counted_as) for engine in (*group.engines, *group.guests))
+        for state in EngineState:
+            family.add_metric((vpn, "mayday", state), counts[True, state])
+            family.add_metric((vpn, "others", state), counts[False, state])
+    return family
 
 
 def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from exporter.core.alerts import Alert, Heard
-from exporter.errors import BadRequestError
+from exporter.errors import BadRequestError, NotFoundError
 from exporter.sources.alertmanager_wire import LABEL_LIMIT, is_text, parse_webhook
 from exporter.web.auth import require
 from exporter.web.inputs import read_body, read_json_object
@@ -77,7 +77,13 @@ class Commands:
                 f"labels must be an object of at most {LABELS_LIMIT} strings of at most {LABEL_LIMIT} characters"
             )
         place = await self._provisioning.provision_one(vpn, labels)
-        answer = {"container_name": place.name, "vpn_container": place.vpn, "host": place.vpn, "port": place.port}
+        answer = {
+            "container_id": place.container_id,
+            "container_name": place.name,
+            "vpn_container": place.vpn,
+            "host": place.vpn,
+            "port": place.port,
+        }
         return web.json_response(answer, status=201)
 
     async def remove_engine(self, request: web.Request) -> web.Response:
@@ -121,7 +127,7 @@ class Commands:
         self._require_api_key(request)
         vpn = request.match_info["vpn"]
         if not self._controller.end_drill(vpn):
-            raise BadRequestError(f"no drill is running on VPN '{vpn:.80}'")
+            raise NotFoundError(f"no drill is running on VPN '{vpn:.80}'")
         return web.json_response({"vpn": vpn})
 
     async def enter_emergency(self, request: web.Request) -> web.Response:

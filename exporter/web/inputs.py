@@ -13,7 +13,10 @@ from exporter.core.texts import utc_time, whole_number
 from exporter.errors import BadRequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
+
+    from multidict import MultiMapping
 
 BODY_LIMIT = 4 * 1024 * 1024
 """Bytes of a request's body at most; an alert is about 1 KiB, so that is some thousand alerts in one message."""
@@ -57,6 +60,30 @@ async def read_json_object(request: web.Request, known: set[str]) -> dict[str, A
         fields = ", ".join(sorted(known))
         raise BadRequestError(f"the body has unknown fields {sorted(unknown)!r:.200}; the known ones are {fields}")
     return value
+
+
+def known_parameters(query: MultiMapping[str], known: Collection[str]) -> None:
+    """Let a query pass that has no other than the known parameters, each once: a misspelt filter would filter nothing.
+
+    Raises:
+        BadRequestError: it has others, or one twice.
+    """
+    if unknown := sorted(set(query) - set(known)):
+        told = f"the known ones are {', '.join(known)}" if known else "there are none here"
+        raise BadRequestError(f"unknown query parameters {unknown!r:.200}; {told}")
+    if twice := [name for name in known if len(query.getall(name, ())) > 1]:
+        raise BadRequestError(f"{twice[0]} is given more than once")
+
+
+def truth_parameter(text: str | None, name: str) -> bool | None:
+    """A parameter as true or false; None when it is not given.
+
+    Raises:
+        BadRequestError: it is neither.
+    """
+    if text not in {None, "true", "false"}:
+        raise BadRequestError(f"{name} must be true or false")
+    return None if text is None else text == "true"
 
 
 def whole_parameter(text: str, name: str, most: int) -> int:

@@ -13,9 +13,9 @@ from aiohttp import web
 
 from exporter import __version__
 from exporter.core.model import EngineState, Phase, Verdict
-from exporter.core.service import in_service
+from exporter.core.service import NotUsable, out_of_service
 from exporter.journal.history import Kind
-from exporter.web.words import doing, duration, headline, told
+from exporter.web.words import doing, drills, duration, headline, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,6 +84,7 @@ def page(snapshot: Snapshot, settings: Settings, now: Moment, records: Sequence[
     kind, word, sentence = headline(snapshot, now.mono)
     steps = "".join(f"<li>{escape(step)}</li>" for step in doing(snapshot, settings, now.mono))
     notes = "".join(f"<li>{escape(note)}</li>" for note in snapshot.problems)
+    banner = "".join(f'<p class="drill" role="note">{escape(drill)}</p>' for drill in drills(snapshot, now.mono))
     rows = "".join(_row(snapshot, name, now.mono) for name in settings.policy.vpns)
     lines = "".join(_told(at, message) for at, message in told(records, TOLD))
     links = "".join(f'<li><a href="{link}">{text}</a></li>' for link, text in LINKS.items())
@@ -97,7 +98,7 @@ def page(snapshot: Snapshot, settings: Settings, now: Moment, records: Sequence[
 <main>
 <div class="state {kind}" id="mode" role="status" data-live><strong>{SIGNS[kind]} {escape(word)}</strong>
 <p>{escape(sentence)}</p></div>
-<div id="doing" data-live>{f'<ul class="notes" aria-label="Problems">{notes}</ul>' if notes else ""}
+<div id="doing" data-live>{banner}{f'<ul class="notes" aria-label="Problems">{notes}</ul>' if notes else ""}
 {f'<ul class="doing" aria-label="What is done">{steps}</ul>' if steps else ""}</div>
 <table class="cards" role="table"><caption>VPNs</caption>
 <thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col">VPN</th>
@@ -133,6 +134,9 @@ def _row(snapshot: Snapshot, name: str, mono: float) -> str:
     phase = f'<span class="word {vpn.phase}">{vpn.phase}</span>'
     if vpn.phase is not Phase.UNKNOWN:
         phase += f' <span class="faint">for {duration(mono - vpn.since.mono)}</span>'
+    if out_of_service(snapshot.state, name) is NotUsable.VPN_IN_DOUBT:
+        suspect = snapshot.judgements[name].verdict is Verdict.SUSPECT
+        phase += f' <span class="word unknown">{"suspect" if suspect else "in doubt"}</span>'
     cells = {
         "Phase": phase,
         "Why": _why(snapshot, name),
@@ -140,12 +144,14 @@ def _row(snapshot: Snapshot, name: str, mono: float) -> str:
         "Engines working": _engines(snapshot, name),
     }
     text = "".join(f'<td role="cell" data-name="{label}"><div>{cell}</div></td>' for label, cell in cells.items())
-    return f'<tr role="row"><th role="rowheader" scope="row" data-name="VPN">{escape(name)}</th>{text}</tr>'
+    port = snapshot.forwarded.get(name)
+    forwards = f' <small class="faint">forwards port {port}</small>' if port else ""
+    return f'<tr role="row"><th role="rowheader" scope="row" data-name="VPN">{escape(name)}{forwards}</th>{text}</tr>'
 
 
 def _why(snapshot: Snapshot, name: str) -> str:
-    """What each source that says unhealthy reports; where none does, what brought the VPN into its phase."""
-    objections = [s for s in snapshot.judgements[name].signals if s.verdict is Verdict.UNHEALTHY]
+    """What each source that says unhealthy or suspect reports; where none does, what brought the VPN into its phase."""
+    objections = [s for s in snapshot.judgements[name].signals if s.verdict in {Verdict.UNHEALTHY, Verdict.SUSPECT}]
     if objections:
         return "<br>".join(f"{escape(signal.source)}: {escape(signal.detail)}" for signal in objections)
     return escape(snapshot.state.vpns[name].detail) or "–"
@@ -154,7 +160,7 @@ def _why(snapshot: Snapshot, name: str) -> str:
 def _engines(snapshot: Snapshot, name: str) -> str:
     counts = {state: snapshot.counts.get((name, state), 0) for state in EngineState}
     working = counts.pop(EngineState.WORKING)
-    if not in_service(snapshot.state, name):
+    if out_of_service(snapshot.state, name) is not None:
         return f"none; {working} out of service" if working else "none"
     text = f"{working} of {snapshot.desired.get(name, 0)}"
     others = ", ".join(f"{number} {state}" for state, number in counts.items() if number)

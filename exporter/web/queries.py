@@ -11,7 +11,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from exporter.errors import BadRequestError
 from exporter.journal.history import Kind, as_json
 from exporter.web import page, views
-from exporter.web.inputs import time_parameter, whole_parameter
+from exporter.web.inputs import known_parameters, time_parameter, truth_parameter, whole_parameter
 from exporter.web.packing import coding
 
 if TYPE_CHECKING:
@@ -64,21 +64,23 @@ class Queries:
         reason = "it is stopping" if snapshot.closing else "Docker does not answer, or has not been read yet"
         return web.Response(text=f"Mayday is not ready: {reason}.\n", status=503)
 
-    async def vpn_status(self, _request: web.Request) -> web.Response:
+    async def vpn_status(self, request: web.Request) -> web.Response:
         """`GET /vpn/status`."""
+        known_parameters(request.query, ())
         controller = self._controller
         return web.json_response(views.vpn_status(controller.snapshot, self._settings, controller.clock.mono()))
 
     async def engines(self, request: web.Request) -> web.Response:
         """`GET /engines`."""
+        known_parameters(request.query, ("usable",))
+        wanted = truth_parameter(request.query.get("usable"), "usable")
         listed = views.engines(self._controller.snapshot)
-        if request.query.get("usable") == "true":
-            listed = [engine for engine in listed if engine["usable"]]
-        return web.json_response(listed)
+        return web.json_response([engine for engine in listed if wanted in {None, engine["usable"]}])
 
     async def history(self, request: web.Request) -> web.Response:
         """`GET /history`."""
         query = request.query
+        known_parameters(query, ("vpn", "kind", "since", "until", "limit", "before"))
         kind = query.get("kind")
         if kind is not None and kind not in set(Kind):
             raise BadRequestError(f"kind must be one of {', '.join(Kind)}")

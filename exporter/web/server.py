@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from exporter.actions.cleanup import NOT_OWN
-from exporter.errors import BadRequestError, ConfigError, RefusedError
+from exporter.errors import BadRequestError, ConfigError, NotFoundError, RefusedError
 from exporter.settings.web_config import WebConfig, WebConfigError
 from exporter.web.auth import Authenticator
 from exporter.web.commands import Commands
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mayday")
 
+_OF_THE_BODY = frozenset({"Content-Type", "Content-Length"})
+"""Headers that are not taken over when an error's text becomes JSON."""
 LINGER_S = 2.0
 """How long the rest of a refused body is still read, so that its sender gets to read the refusal, seconds."""
 
@@ -145,13 +147,20 @@ class WebServer:
     async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
+        except NotFoundError as error:
+            return web.json_response({"error": str(error)}, status=404)
         except BadRequestError as error:
             return web.json_response({"error": str(error)}, status=400)
         except RefusedError as error:
             wait = error.retry_after_s
-            body = {"error": str(error), "code": error.code, "retry_after_seconds": wait}
+            left = None if wait is None else round(wait, 1)
+            body = {"error": str(error), "code": error.code, "retry_after_seconds": left}
             headers = {} if wait is None else _retry_after(wait)
             return web.json_response(body, status=409 if error.code == NOT_OWN else 503, headers=headers)
+        except web.HTTPClientError as error:
+            headers = {name: value for name, value in error.headers.items() if name not in _OF_THE_BODY}
+            text = (error.text or error.reason).strip()
+            return web.json_response({"error": text}, status=error.status, headers=headers)
 
     @web.middleware
     async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:

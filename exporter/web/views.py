@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.model import EngineState, Verdict
-from exporter.core.service import usable
+from exporter.core.service import not_usable_because, out_of_service
 
 if TYPE_CHECKING:
     from exporter.core.model import Engine
@@ -28,8 +28,8 @@ def vpn_status(snapshot: Snapshot, settings: Settings, mono: float) -> dict[str,
         "snapshot_at": snapshot.read_at.wall.isoformat() if snapshot.read_at else None,
         "problems": list(snapshot.problems),
     }
-    for index, name in enumerate(settings.policy.vpns, start=1):
-        body[f"vpn{index}"] = _vpn(snapshot, name, mono)
+    body["vpns"] = vpns = [_vpn(snapshot, name, mono) for name in settings.policy.vpns]
+    body |= {f"vpn{number}": vpn for number, vpn in enumerate(vpns, start=1)}
     body["emergency_mode"] = snapshot.emergency_info(mono)
     return body
 
@@ -43,18 +43,24 @@ def _overall(verdicts: list[Verdict]) -> str:
 def _vpn(snapshot: Snapshot, name: str, mono: float) -> dict[str, Any]:
     container = snapshot.fleet.vpns.get(name)
     judgement, vpn = snapshot.judgements[name], snapshot.state.vpns[name]
+    drill_s = snapshot.drill_remaining_s(name, mono)
     return {
         "container_name": name,
         "container_id": container.id if container else None,
         "status": container.state if container else "missing",
         "health": judgement.verdict,
         "connected": judgement.verdict is Verdict.HEALTHY,
+        "suspect": judgement.verdict is Verdict.SUSPECT,
+        "in_service": out_of_service(snapshot.state, name) is None,
         "phase": vpn.phase,
         "phase_since": vpn.since.wall.isoformat(),
         "reason": vpn.reason,
         "stabilization_remaining_seconds": round(vpn.stabilization_remaining_s(mono), 1),
         "engines": sum(1 for _ in snapshot.fleet.on(name)),
         "engines_desired": snapshot.desired.get(name, 0),
+        "evacuation_deferred": snapshot.deferred.get(name),
+        "forwarded_port": snapshot.forwarded.get(name),
+        "drill": None if drill_s is None else {"remaining_seconds": round(drill_s, 1)},
         "signals": [
             {
                 "source": signal.source,
@@ -78,6 +84,7 @@ def engines(snapshot: Snapshot) -> list[dict[str, Any]]:
 
 def engine(snapshot: Snapshot, item: Engine) -> dict[str, Any]:
     """One engine, under the field names that clients of acestream-orchestrator read."""
+    reason = not_usable_because(snapshot.state, item)
     health = "unknown" if item.healthy is None else "healthy" if item.healthy else "unhealthy"
     if item.counted_as is EngineState.UNHEALTHY:
         health = "unhealthy"
@@ -87,9 +94,11 @@ def engine(snapshot: Snapshot, item: Engine) -> dict[str, Any]:
         "host": item.vpn,
         "port": item.port,
         "vpn_container": item.vpn,
+        "own": item.own,
         "forwarded": item.forwarded,
         "requested": item.explicit,
         "state": item.counted_as,
         "health_status": health,
-        "usable": usable(snapshot.state, item),
+        "usable": reason is None,
+        "not_usable_because": reason,
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from exporter.core.model import Capacity, EngineState, Mode, Phase
+from exporter.core.model import Capacity, EngineState, Mode, Phase, Verdict
+from exporter.core.plan import Evacuation
 from exporter.journal.history import Kind
 from exporter.settings.settings import Control
 
@@ -22,6 +23,12 @@ CAPACITIES = {
     Capacity.REDUCED: "Reduced capacity is accepted: no engine is added automatically until the emergency is over.",
     Capacity.SHARE: "The VPNs that are left are kept at their own share.",
     Capacity.FULL: "The VPNs that are left also take over the failed VPN's share.",
+}
+
+
+WAITS = {
+    Evacuation.DELAY: "the failure has not lasted long enough yet",
+    Evacuation.NO_CARRIER: "no other VPN that is healthy has an engine that works",
 }
 
 
@@ -71,7 +78,19 @@ def headline(snapshot: Snapshot, mono: float) -> tuple[str, str, str]:
         return "recovering", "Recovering", f"{listed(stabilizing)} {verb}."
     if unknown := state.having(Phase.UNKNOWN):
         return "unready", "Waiting", f"The health of {listed(unknown)} is not known yet."
+    if state.doubtful:
+        doubtful = [vpn for vpn in state.vpns if vpn in state.doubtful]
+        return "unready", "In doubt", f"Whether {listed(doubtful)} works is in doubt; nothing is removed for that."
     return "normal", "Normal", "Every VPN is healthy."
+
+
+def drills(snapshot: Snapshot, mono: float) -> Iterator[str]:
+    """The drills that go on, one sentence each."""
+    for vpn in snapshot.state.vpns:
+        left_s = snapshot.drill_remaining_s(vpn, mono)
+        if left_s is not None:
+            real = "" if snapshot.only_drilled(vpn) else " Besides, it has really failed."
+            yield f"Drill: {vpn} is declared failed for another {duration(left_s)}, to try what happens then.{real}"
 
 
 def folded(records: Iterable[Record]) -> Iterator[tuple[datetime, str]]:
@@ -114,13 +133,24 @@ def doing(snapshot: Snapshot, settings: Settings, mono: float) -> Iterator[str]:
         return
     if state.mode is Mode.EMERGENCY:
         for vpn in state.having(Phase.FAILED):
-            left = sum(1 for _ in snapshot.fleet.on(vpn))
-            yield f"{left} engines of {vpn} are being removed." if left else f"No engine is left on {vpn}."
+            yield _evacuation(snapshot, vpn)
         yield CAPACITIES[settings.policy.capacity]
     for vpn in state.having(Phase.STABILIZING):
         left_s = state.vpns[vpn].stabilization_remaining_s(mono)
         yield f"{vpn} may be given engines in {duration(left_s)}, if it stays healthy."
     for vpn in state.having(Phase.HEALTHY):
+        if snapshot.judgements[vpn].verdict is Verdict.SUSPECT:
+            yield f"{vpn} is suspect: its engines are out of service until that is over, and stay where they are."
         working, desired = snapshot.counts.get((vpn, EngineState.WORKING), 0), snapshot.desired.get(vpn, 0)
         if working < desired and state.mode is Mode.NORMAL:
             yield f"{vpn} is being filled: {working} of {desired} engines work."
+
+
+def _evacuation(snapshot: Snapshot, vpn: str) -> str:
+    engines = snapshot.fleet.on(vpn)
+    own = sum(engine.own for engine in engines)
+    if vpn in snapshot.deferred:
+        return f"{len(engines)} engines of {vpn} are out of service; evacuation waits: {WAITS[snapshot.deferred[vpn]]}."
+    if own:
+        return f"{own} engines of {vpn} are being removed."
+    return f"{len(engines)} engines of others are left on {vpn}." if engines else f"No engine is left on {vpn}."

@@ -117,7 +117,7 @@ def test_a_query_fits_every_time_range_and_every_mayday(query: Query) -> None:
 def test_a_panel_can_be_read(panel: dict[str, Any]) -> None:
     """Units that Grafana knows, a legend for each line, and words for every state in colours that mean one thing."""
     defaults = panel["fieldConfig"]["defaults"]
-    assert defaults["unit"] in {"short", "s", "percentunit", "bytes", "ops", "reqps", "x"}
+    assert defaults["unit"] in {"short", "none", "s", "percentunit", "bytes", "ops", "reqps", "x"}
     assert panel["title"][0].isupper() or panel["title"].startswith("Mayday")
     if panel["type"] in {"timeseries", "state-timeline", "stat", "heatmap"}:
         assert all(target["legendFormat"] for target in panel["targets"])

@@ -177,7 +177,14 @@ def test_alerts_that_name_a_vpn_go_to_mayday_and_to_the_operator() -> None:
 @pytest.mark.parametrize("name", ALERTS)
 def test_maydays_own_alerts_never_go_to_mayday(name: str) -> None:
     """Whatever labels they carry."""
-    assert routes(alertname=name, vpn="gluetun_2", instance="mayday:8000") == ["operator"]
+    receiver = "drills" if name == "MaydayDrill" else "operator"
+    assert routes(alertname=name, vpn="gluetun_2", instance="mayday:8000") == [receiver]
+
+
+def test_a_drill_pages_nobody() -> None:
+    """The receiver of drills has no way out; people are told of all else."""
+    receivers = {item["name"]: item for item in yaml.safe_load(ALERTMANAGER.read_text())["receivers"]}
+    assert receivers["drills"] == {"name": "drills"}
 
 
 def test_only_maydays_own_alerts_are_inhibited() -> None:

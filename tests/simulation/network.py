@@ -38,6 +38,8 @@ class Network:
         """VPNs whose addresses Mayday cannot reach."""
         self.forwards: dict[str, int] = {}
         """Ports that VPNs forward."""
+        self.forwarded: set[str] = set()
+        """VPNs that have told of a port."""
         self.life = 0
         self.clients: set[asyncio.Task[None]] = set()
         """Who waits for an answer of Mayday."""
@@ -70,6 +72,7 @@ class Network:
         assert box is not None
         if match[3].startswith("/v1/"):
             port = self.forwards.get(box.name)
+            self.forwarded |= set() if port is None else {box.name}
             return (404, b"") if port is None else (200, json.dumps({"port": port}).encode())
         asked = [e for e in self._truth.engines(box.name) if e.labels.get("acestream.http_port") == match[2]]
         if any(self._truth.host.answers(engine.id) for engine in asked):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.core.model import ContainerState
 from tests.simulation.engines import MADE, MANAGED, NEVER, own
-from tests.simulation.removals import Removals
+from tests.simulation.removals import FORWARDED, SUCCESSOR, Removals
 from tests.simulation.steps import AFTERMATH_S, PATIENCE_S
 from tests.simulation.truth import REQUESTED, VPN
 
@@ -36,6 +36,12 @@ class Oracle(Removals):
         if spec.labels.get(REQUESTED) == "true":
             good = (self.requests > 0 and total < maximum) or self._made_good(vpn) or self._repairs(vpn)
             self.require(good, f"{spec.name} is created as requested, beside {total} of {maximum} (invariant 6)")
+            return
+        before = self.host.boxes.get(spec.labels.get(SUCCESSOR, ""))
+        if before is not None and FORWARDED in spec.labels and not truth.orphaned(before):
+            served = any(box.labels.get(FORWARDED) == spec.labels[FORWARDED] for box in truth.own_engines(vpn))
+            good = mode == "normal" and vpn in self.forwards and not served and total < maximum
+            self.require(good, f"{spec.name} is made for a forwarded port, beside {total} of {maximum} (section 4)")
             return
         there = truth.known(truth.own_engines(vpn), life.made, AFTERMATH_S)
         carried = [b for b in there if b.labels.get(REQUESTED) != "true" and self._holds_a_place(b)]

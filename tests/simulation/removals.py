@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from tests.simulation.engines import MANAGED, ON_FAILURE, own
@@ -11,6 +12,9 @@ from tests.simulation.truth import REQUESTED
 if TYPE_CHECKING:
     from exporter.runtime.simulated_host import Box
 
+FORWARDED, SUCCESSOR = "mayday.forwarded-port", "mayday.successor-of"
+MAKES_WAY_EVERY_S = 599.0
+"""A port is worth an engine each ten minutes at most."""
 BY_LABEL = {"remove": ("remove", "move"), "stop": ("park", "remove", "move")}
 """What a container's owner asks for by `mayday.on-failure`, for each of these calls."""
 
@@ -63,6 +67,8 @@ class Removals(Steps):
             return
         self.require(mode == "normal", f"{box.name} was replaced in mode {mode} (section 4)")
         if self._in_the_way(box, str(vpn)):
+            return
+        if self._makes_way(box, str(vpn)):
             return
         idle_s = self.clock.age() - self.truth.engines_are.idle_at[box.id]
         self.require(
@@ -124,6 +130,15 @@ class Removals(Steps):
         short = [name for name in policy.vpns if planned[name] <= share[name]]
         full = str(policy.capacity) == "full" or len(self.truth.engines()) >= policy.max_replicas
         return surplus and bool(short) and full
+
+    def _makes_way(self, box: Box, vpn: str) -> bool:
+        """Whether it goes for an engine on the forwarded port: that one is there, or is to be, and not often."""
+        truth, own_there = self.truth, self.truth.own_engines(vpn)
+        if any(b.labels.get(SUCCESSOR) == box.id and truth.engines_are.serves(b) for b in own_there if b is not box):
+            return FORWARDED not in box.labels
+        last, self.made_way_at[vpn] = self.made_way_at.get(vpn, -math.inf), self.clock.age()
+        there = any(FORWARDED in other.labels for other in own_there)
+        return vpn in self.forwards and not there and self.clock.age() - last > MAKES_WAY_EVERY_S
 
     def _planned(self, vpn: str) -> int:
         return sum(box.labels.get(REQUESTED) != "true" for box in self.truth.own_engines(vpn))

@@ -11,7 +11,7 @@ import pytest
 
 from exporter.core.engine_health import REPLACEMENTS_AT_MOST
 from exporter.core.model import ContainerState, EngineState, Mode
-from exporter.core.service import usable
+from exporter.core.service import not_usable_because
 from tests.simulation.field import FIRST, SECOND, Deeds, ids, own, run_by_others, working
 from tests.support.sidecar import Sidecar, play
 from tests.support.virtual_time import VirtualClock, run_virtual
@@ -35,7 +35,7 @@ def of_vpn(s: Sidecar, vpn: str) -> int:
 
 def usable_names(s: Sidecar) -> set[str]:
     controller = s.app.controller
-    return {engine.name for engine in controller.fleet.engines if usable(controller.state, engine)}
+    return {engine.name for engine in controller.fleet.engines if not not_usable_because(controller.state, engine)}
 
 
 # --- the way to engines ----------------------------------------------------------------------------------------------

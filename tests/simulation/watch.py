@@ -88,6 +88,10 @@ class Watch:
     asked_to_remove: set[str] = field(default_factory=set)
     asked_with_force: set[str] = field(default_factory=set)
     """Containers that Mayday did not make, and that somebody had it remove all the same."""
+    forwards: set[str] = field(default_factory=set)
+    """VPNs that have told of a forwarded port."""
+    made_way_at: dict[str, float] = field(default_factory=dict)
+    """When an engine of a VPN last made way for one on the forwarded port."""
     stopped_by_owner: set[str] = field(default_factory=set)
     parked: set[str] = field(default_factory=set)
     """Containers of others that Mayday stopped and has to bring back."""

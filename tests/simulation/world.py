@@ -60,6 +60,7 @@ class World:
         self.tally = self.oracle.tally
         self.alertmanager = Alertmanager(self.truth, self.rng, self.tally, self._deliver)
         self.network = Network(self.truth, self.alertmanager, self.tally, self.oracle.unreachable)
+        self.oracle.forwards = self.network.forwarded
         self.snare = Snare()
         self.lives = 0
         self.app: App | None = None

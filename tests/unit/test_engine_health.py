@@ -31,7 +31,7 @@ from exporter.core.model import (
 )
 from exporter.core.peers import own_networks
 from exporter.core.phases import FleetState, VpnState, initial_state
-from exporter.core.service import usable
+from exporter.core.service import not_usable_because
 from tests.support.moments import moment
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def test_what_does_not_work_is_neither_counted_as_working_nor_used(
     """Docker's unhealthy counts, whatever the API said, and an engine that is being restarted does not run."""
     one = replace(engine("one", look), healthy=healthy)
     assert one.counted_as is expected
-    assert usable(HEALTHY, one) is (expected is EngineState.WORKING)
+    assert (not_usable_because(HEALTHY, one) is None) is (expected is EngineState.WORKING)
 
 
 # --- the way to engines ----------------------------------------------------------------------------------------------

@@ -63,25 +63,28 @@ async def serving(
 
 
 ANSWERS = {
-    "v3.40, none": ({OLD: '{"port":0}'}, None),
+    "v3.40, none": ({OLD: '{"port":0}'}, 0),
     "v3.40, one": ({OLD: '{"port":40123}'}, 40123),
     "v3.40, several": ({OLD: '{"ports":[40123,40124]}'}, 40123),
-    "v3.41, none": ({NEW: '{"port":0}', OLD: 301}, None),
+    "v3.41, none": ({NEW: '{"port":0}', OLD: 301}, 0),
     "v3.41, one": ({NEW: '{"port":40123}', OLD: 301}, 40123),
     "v3.41, several": ({NEW: '{"ports":[40123,40124]}', OLD: 301}, 40123),
-    "master, before the service was made": ({NEW: '{"port":0,"ports":null}'}, None),
-    "master, none": ({NEW: '{"port":0,"ports":[]}'}, None),
+    "master, before the service was made": ({NEW: '{"port":0,"ports":null}'}, 0),
+    "master, none": ({NEW: '{"port":0,"ports":[]}'}, 0),
     "master, one": ({NEW: '{"port":40123,"ports":[40123]}'}, 40123),
     "master, several": ({NEW: '{"port":40123,"ports":[40123,40124]}'}, 40123),
+    "v3.41.2, both": ({NEW: '{"port":40123,"ports":[40123]}', OLD: 404}, 40123),
+    "v3.41.2, none": ({NEW: '{"port":0,"ports":[]}', OLD: 404}, 0),
     "an unknown route as 404": ({NEW: 404, OLD: '{"port":40123}'}, 40123),
+    "an unknown route as 405": ({NEW: 405, OLD: '{"port":40123}'}, 40123),
 }
 
 
 @pytest.mark.parametrize(("answers", "port"), ANSWERS.values(), ids=ANSWERS.keys())
 async def test_every_version_is_understood(
-    answers: dict[str, Any], port: int | None, caplog: pytest.LogCaptureFixture
+    answers: dict[str, Any], port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The port comes out of what each version answers, and no forwarded port is an ordinary answer, not a failure."""
+    """The port comes out of what each version answers; that there is none is an answer (0), not a failure (None)."""
     with caplog.at_level(logging.DEBUG, "mayday"):
         async with serving(answers) as (server, api):
             assert await api.forwarded_port("127.0.0.1") == port

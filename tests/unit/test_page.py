@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
+from exporter.fleet.results import Forwarded
 from exporter.journal.history import Kind, Record
+from exporter.web.page import page
 from exporter.web.words import duration, folded, listed
 from tests.support.moments import START
 from tests.support.waiting import until
@@ -96,3 +99,31 @@ async def test_the_page_and_the_list_of_engines_agree_on_what_is_in_service() ->
             engines = await response.json()
     assert text.count("none; 2 out of service") == 2
     assert [engine["usable"] for engine in engines] == [False] * 4
+
+
+async def test_a_drill_shows_on_the_page_as_one_with_the_time_left() -> None:
+    """Beside the emergency that it is; with why the evacuation waits, and the port that a VPN forwards."""
+    async with Watched() as watched, aiohttp.ClientSession() as session:
+        controller = watched.app.controller
+        controller.take(Forwarded(watched.names[1], 41000))
+        controller.start_drill(watched.names[0], 600, "for a test")
+        async with session.get(watched.url) as response:
+            text = await response.text()
+        controller.end_drill(watched.names[0])
+        async with session.get(watched.url) as response:
+            after = await response.text()
+    assert f"Drill: {watched.names[0]} is declared failed for another 10 min" in text
+    assert "evacuation waits: the failure has not lasted long enough yet" in text
+    assert text.count("forwards port 41000") == 1
+    assert "Drill:" not in after.split("What happened last")[0]
+
+
+async def test_a_doubt_shows_on_the_page() -> None:
+    """A VPN of which nothing is known at the moment is not called healthy without more."""
+    async with Watched() as watched:
+        controller = watched.app.controller
+        doubtful = replace(controller.state, doubtful=frozenset(watched.names[:1]))
+        snapshot = replace(controller.snapshot, state=doubtful)
+        text = page(snapshot, controller.settings, controller.clock.now())
+    assert f"Whether {watched.names[0]} works is in doubt" in text
+    assert text.count(">in doubt</span>") == 1

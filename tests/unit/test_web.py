@@ -54,8 +54,14 @@ async def test_what_can_be_read(client: Client) -> None:
     _, status = await client.call("GET", "/vpn/status")
     assert status["emergency_mode"]["active"] is False
     assert [status[f"vpn{i}"]["engines"] for i in (1, 2)] == [5, 5]
+    assert status["vpns"] == [status["vpn1"], status["vpn2"]]
+    for vpn in status["vpns"]:
+        assert (vpn["suspect"], vpn["in_service"], vpn["evacuation_deferred"]) == (False, True, None)
+        assert (vpn["forwarded_port"], vpn["drill"]) == (None, None)
     _, engines = await client.call("GET", "/engines?usable=true")
     assert len(engines) == 10
+    assert {(engine["own"], engine["not_usable_because"]) for engine in engines} == {(True, None)}
+    assert (await client.call("GET", "/engines?usable=false"))[1] == []
     _, metrics = await client.call("GET", "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert metrics.endswith("# EOF\n")
     assert 'mayday_engines{state="working",vpn="gluetun"} 5.0' in metrics
@@ -113,8 +119,9 @@ async def test_rubbish_is_refused_and_changes_nothing(client: Client, body: byte
 async def test_a_body_is_bounded(client: Client) -> None:
     """More than 4 MiB is refused."""
     body = io.BytesIO(b" " * (4 * 2**20 + 1))
-    code, _ = await client.call("POST", "/webhook/alertmanager", data=body, headers=TOKEN)
+    code, answer = await client.call("POST", "/webhook/alertmanager", data=body, headers=TOKEN)
     assert code == 413
+    assert answer["error"]
 
 
 CHANGES = [
@@ -136,8 +143,9 @@ async def test_without_the_secret_nothing_is_changed(
     client: Client, method: str, path: str, headers: dict[str, str]
 ) -> None:
     """Every call that changes something wants its secret; the refusal is counted."""
-    code, _ = await client.call(method, path, headers=headers)
+    code, answer = await client.call(method, path, headers=headers)
     assert code == 401
+    assert answer["error"]
     sample = client.app.metrics.registry.get_sample_value
     endpoint = "webhook" if "webhook" in path else "api"
     assert sample("mayday_unauthorized_requests_total", {"endpoint": endpoint}) == 1
@@ -158,16 +166,24 @@ async def test_the_secret_may_come_in_three_ways(client: Client, headers: dict[s
         ("POST", "/engines", {"vpn": 7}, 400),
         ("POST", "/engines", {"labels": {"a": 1}}, 400),
         ("POST", "/engines", {"unknown": 1}, 400),
-        ("DELETE", "/engines/nobody", None, 400),
+        ("DELETE", "/engines/nobody", None, 404),
         ("POST", "/control/drill", {"vpn": "nobody"}, 400),
         ("POST", "/control/drill", {"vpn": "gluetun", "duration_seconds": -1}, 400),
         ("POST", "/control/drill", {"vpn": "gluetun", "duration_seconds": True}, 400),
-        ("DELETE", "/control/drill/gluetun", None, 400),
+        ("DELETE", "/control/drill/gluetun", None, 404),
         ("POST", "/control/emergency/enter", {"failed_vpn": "gluetun"}, 400),
         ("GET", "/history?kind=odd", None, 400),
         ("GET", "/history?limit=0", None, 400),
         ("GET", "/history?since=then", None, 400),
         ("GET", "/history?before=-1", None, 400),
+        ("GET", "/history?limits=1", None, 400),
+        ("GET", "/history?limit=1&limit=2", None, 400),
+        ("GET", "/engines?usable=yes", None, 400),
+        ("GET", "/engines?usable=", None, 400),
+        ("GET", "/engines?useable=true", None, 400),
+        ("GET", "/vpn/status?vpn=gluetun", None, 400),
+        ("GET", "/vpn", None, 404),
+        ("PUT", "/engines", None, 405),
     ],
 )
 async def test_bad_input_is_refused(client: Client, method: str, path: str, body: object, code: int) -> None:
@@ -197,6 +213,15 @@ async def test_a_drill_and_its_end(client: Client) -> None:
     body = {"vpn": "gluetun", "duration_seconds": 60}
     assert (await client.call("POST", "/control/drill", json=body, headers=KEY))[0] == 201
     assert client.app.controller.get_emergency_mode_info()["failed_vpn"] == "gluetun"
+    _, status = await client.call("GET", "/vpn/status")
+    assert 0 < status["vpn1"]["drill"]["remaining_seconds"] <= 60
+    assert (status["vpn1"]["in_service"], status["vpn2"]["drill"]) == (False, None)
+    assert status["vpn1"]["evacuation_deferred"] == "delay"
+    _, engines = await client.call("GET", "/engines?usable=false")
+    assert {engine["vpn_container"]: engine["not_usable_because"] for engine in engines} == {"gluetun": "vpn_failed"}
+    sample = client.app.metrics.registry.get_sample_value
+    for metric, values in {"mayday_drill": (1, 0), "mayday_evacuation_deferred": (1, 0)}.items():
+        assert tuple(sample(metric, {"vpn": vpn}) for vpn in ("gluetun", "gluetun_2")) == values
     await until(lambda: not any(client.app.controller.fleet.on("gluetun")))
     assert (await client.call("DELETE", "/control/drill/gluetun", headers=KEY))[0] == 200
     assert not client.app.controller.is_emergency_mode()
