@@ -190,7 +190,7 @@ def check_parked(world: World, down: str) -> None:
 def check_brought_back(world: World) -> None:
     """Invariant 11: what Mayday stopped runs again, wherever it can."""
     oracle = world.oracle
-    for key in oracle.parked - oracle.owners_again:
+    for key in sorted(oracle.parked - oracle.owners_again):
         box = world.host.boxes.get(key)
         if box is not None and box.network in world.host.boxes:
             running = box.state is ContainerState.RUNNING or box.crashes or bool(box.troubles)
