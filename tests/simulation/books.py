@@ -94,8 +94,8 @@ def check_books(oracle: Oracle, life: Life, heard: Counter[tuple[str, ...]]) -> 
             told == shown, f"{told} log blocks {beginning!r}, {shown} such changes {life.modes} (invariant 8)"
         )
     for metric, word in ACTIONS:
-        told = [(key[2:5], int(key[5]), n) for key, n in heard.items() if key[:2] == ("action", word)]
-        _check_actions(oracle, metric, shown_now[metric], told, "logged")
+        lines = [(key[2:5], int(key[5]), n) for key, n in heard.items() if key[:2] == ("action", word)]
+        _check_actions(oracle, metric, shown_now[metric], lines, "logged")
     unexpected = [key for key in heard if key[0] == "unexpected"]
     oracle.require(not unexpected, f"logged {unexpected}")
 
