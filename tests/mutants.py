@@ -127,8 +127,8 @@ MUTANTS = (
     ),
     Mutant(
         "6: MAX_REPLICAS holds for requests",
-        "if fleet.size + sum(pending.values()) >= policy.max_replicas:",
-        "if fleet.size >= policy.max_replicas:",
+        "if fleet.own + sum(pending.values()) >= policy.max_replicas:",
+        "if fleet.own >= policy.max_replicas:",
     ),
     Mutant(
         "6: what is under way counts",

@@ -39,7 +39,7 @@ def still_needed(
     if reason in {ProvisionReason.REPLACE, ProvisionReason.REPAIR}:
         return True
     known = next((engine for engine in fleet.on(vpn) if engine.name == name), None)
-    room = policy.max_replicas - fleet.size - sum(pending.values()) + (known is not None)
+    room = policy.max_replicas - fleet.own - sum(pending.values()) + (known is not None)
     if reason is ProvisionReason.REQUESTED:
         return room > 0
     others = carried(state, fleet, vpn) - (known is not None and known.planned) + pending.get(vpn, 0)
@@ -53,7 +53,7 @@ def to_move(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[st
     limit one engine goes, and the next fill takes its place. Where MAX_REPLICAS is MIN_REPLICAS there never is room for
     a successor, so that for a moment one engine is missing.
     """
-    if state.mode is not Mode.NORMAL or fleet.size != policy.max_replicas or any(pending.values()):
+    if state.mode is not Mode.NORMAL or fleet.own != policy.max_replicas or any(pending.values()):
         return None
     share = shares(policy)
     surplus = {vpn: fleet.groups[vpn].planned - share[vpn] for vpn in state.carrying}

@@ -229,6 +229,8 @@ class Group:
     """Dependents that are no engines, but say by a label what is to happen to them when their VPN fails."""
     states: Mapping[EngineState, int] = field(default_factory=dict)
     """How many are in each state."""
+    own: int = 0
+    """How many Mayday made."""
     planned: int = 0
     """How many count towards the share: own engines that were not asked for."""
     orphans: int = 0
@@ -244,10 +246,11 @@ class Group:
         states = Counter(self.states)
         states.update(engine.counted_as for engine in come)
         states.subtract(engine.counted_as for engine in gone)
+        own = self.own + sum(e.own for e in come) - sum(e.own for e in gone)
         planned = self.planned + sum(e.planned for e in come) - sum(e.planned for e in gone)
         orphans = self.orphans + sum(e.orphan is not None for e in come) - sum(e.orphan is not None for e in gone)
         successors = sum(e.successor_of is not None for e in come) - sum(e.successor_of is not None for e in gone)
-        return Group(engines, guests, +states, planned, orphans, self.successors + successors)
+        return Group(engines, guests, +states, own, planned, orphans, self.successors + successors)
 
 
 @dataclass(frozen=True)
@@ -274,10 +277,10 @@ class Fleet:
         return tuple(engine for group in self.groups.values() for engine in group.engines)
 
     @cached_property
-    def size(self) -> int:
-        """How many engines there are; an orphan that is being made anew and its successor are one."""
+    def own(self) -> int:
+        """How many own engines there are; an orphan that is being made anew and its successor are one."""
         made_anew = [e for e in self.engines if e.orphan and e.id in self.successors] if self.successors else ()
-        return sum(len(group.engines) for group in self.groups.values()) - len(made_anew)
+        return sum(group.own for group in self.groups.values()) - len(made_anew)
 
     @cached_property
     def successors(self) -> Mapping[str, Engine]:
@@ -338,6 +341,7 @@ class Policy:
     redundant: bool = True
     min_replicas: int = 10
     max_replicas: int = 20
+    """The most own engines at any time; those of others are not Mayday's to bound."""
     ports: Mapping[str, range] = field(default_factory=dict)
     """Per VPN, the engine ports that it publishes."""
     capacity: Capacity = Capacity.REDUCED

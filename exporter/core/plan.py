@@ -252,7 +252,7 @@ def with_relief(state: FleetState, fleet: Fleet, policy: Policy) -> FleetState:
 def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str, int]) -> list[Fill]:
     """What automatic provisioning creates. `pending` counts creations under way per VPN that `fleet` does not show.
 
-    Explicit engines come on top of a share, so they do not count towards it; towards MAX_REPLICAS everything counts.
+    Explicit engines come on top of a share, so they do not count towards it; towards MAX_REPLICAS all own ones do.
     """
     relief = state.relief
     reason = ProvisionReason.FILL
@@ -262,7 +262,7 @@ def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str,
         reason = ProvisionReason.RELIEF
     if relief is not None:
         targets[relief] = target(state, policy, relief)
-    room = policy.max_replicas - fleet.size - sum(pending.values())
+    room = policy.max_replicas - fleet.own - sum(pending.values())
     result = []
     for vpn, wanted in targets.items():
         if not may_create_on(state, vpn):
@@ -279,8 +279,8 @@ def choose_vpn(
     state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str, int], mono: float, wanted: str | None = None
 ) -> str | Refusal:
     """The VPN for an engine that somebody asked for: the least loaded in phase healthy, or why there is none."""
-    if fleet.size + sum(pending.values()) >= policy.max_replicas:
-        return Refusal("max_replicas", f"the fleet is at its limit of {policy.max_replicas} engines (MAX_REPLICAS)")
+    if fleet.own + sum(pending.values()) >= policy.max_replicas:
+        return Refusal("max_replicas", f"the fleet is at its limit of {policy.max_replicas} own engines (MAX_REPLICAS)")
     candidates = [
         vpn for vpn in ([wanted] if wanted else policy.vpns) if may_create_on(state, vpn) and vpn not in state.doubtful
     ]

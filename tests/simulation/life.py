@@ -135,15 +135,14 @@ def check_one_down(world: World, down: str) -> None:
     left = [vpn for vpn in policy.vpns if vpn != down]
     share = even(policy.min_replicas, policy.vpns)
     carried = {vpn: planned(world, vpn) for vpn in left}
-    others = sum(not own(box) for box in oracle.truth.engines())
-    if all(share[vpn] for vpn in left) and others < policy.max_replicas:
+    if all(share[vpn] for vpn in left):
         oracle.require(bool(carriers) or any(carried.values()), "an emergency left no engine at all")
     wanted = dict.fromkeys(left, 0)
     if str(policy.capacity) == "share":
         wanted = {vpn: share[vpn] for vpn in left}
     if str(policy.capacity) == "full":
         wanted = even(policy.min_replicas, left)
-    if len(oracle.truth.engines()) < policy.max_replicas:
+    if len(oracle.truth.own_engines()) < policy.max_replicas:
         check_carried(world, wanted)
 
 
@@ -153,10 +152,9 @@ def planned(world: World, vpn: str) -> int:
 
 
 def check_carried(world: World, wanted: dict[str, int]) -> None:
-    """Every VPN has what it should carry, but for what others, requests and full ports leave no room for."""
+    """Every VPN has what it should carry, but for what requests and full ports leave no room for."""
     oracle, policy = world.oracle, world.settings.policy
-    engines = oracle.truth.engines()
-    beside = sum(not own(box) or box.labels.get(REQUESTED) == "true" for box in engines)
+    beside = sum(box.labels.get(REQUESTED) == "true" for box in oracle.truth.own_engines())
     counted = {vpn: min(planned(world, vpn), wanted.get(vpn, 0)) for vpn in policy.vpns}
     for vpn, number in wanted.items():
         ports = {str(port) for port in policy.ports[vpn]}
@@ -170,7 +168,7 @@ def check_carried(world: World, wanted: dict[str, int]) -> None:
         full = beside + sum(counted.values()) >= policy.max_replicas
         oracle.require(
             planned(world, vpn) >= possible or full,
-            f"{vpn} has {planned(world, vpn)} engines and should carry {possible}; {beside} are others' or requested, "
+            f"{vpn} has {planned(world, vpn)} engines and should carry {possible}; {beside} were requested, "
             f"of the rest {counted} count, the limit is {policy.max_replicas} (invariant 6)",
         )
 
@@ -190,7 +188,7 @@ def check_parked(world: World, down: str) -> None:
 def check_brought_back(world: World) -> None:
     """Invariant 11: what Mayday stopped runs again, wherever it can."""
     oracle = world.oracle
-    for key in oracle.parked - oracle.owners_again:
+    for key in sorted(oracle.parked - oracle.owners_again):
         box = world.host.boxes.get(key)
         if box is not None and box.network in world.host.boxes:
             running = box.state is ContainerState.RUNNING or box.crashes or bool(box.troubles)

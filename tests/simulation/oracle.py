@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.core.model import ContainerState
-from tests.simulation.engines import MADE, MANAGED, NEVER, own
+from tests.simulation.engines import MADE, MANAGED, NEVER
 from tests.simulation.removals import FORWARDED, SUCCESSOR, Removals
 from tests.simulation.steps import AFTERMATH_S, PATIENCE_S
 from tests.simulation.truth import REQUESTED, VPN
@@ -30,7 +30,7 @@ class Oracle(Removals):
         self.require(mode != "outage", "creation in an outage")
         life, truth = self.life, self.truth
         assert life is not None
-        total = sum(map(self._holds_a_place, truth.known(truth.engines(), life.made, AFTERMATH_S)))
+        total = sum(map(self._holds_a_place, truth.known(truth.own_engines(), life.made, AFTERMATH_S)))
         total += sum(life.under_way.values())
         maximum = self.settings.policy.max_replicas
         if spec.labels.get(REQUESTED) == "true":
@@ -80,7 +80,7 @@ class Oracle(Removals):
         """
         truth = self.truth
         young = self.clock.age() - truth.appeared[box.id] < AFTERMATH_S and box.state is not ContainerState.EXITED
-        return young or truth.engines_are.serves(box) or (not own(box) and box.state is not ContainerState.REMOVING)
+        return young or truth.engines_are.serves(box)
 
     def _made_good(self, vpn: str) -> bool:
         """Whether Mayday removed an engine there a moment ago to make it anew."""

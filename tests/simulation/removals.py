@@ -128,7 +128,7 @@ class Removals(Steps):
         planned = {name: self._planned(name) for name in policy.vpns}
         surplus = box.labels.get(REQUESTED) != "true" and planned[vpn] > share[vpn]
         short = [name for name in policy.vpns if planned[name] <= share[name]]
-        full = str(policy.capacity) == "full" or len(self.truth.engines()) >= policy.max_replicas
+        full = str(policy.capacity) == "full" or len(self.truth.own_engines()) >= policy.max_replicas
         return surplus and bool(short) and full
 
     def _makes_way(self, box: Box, vpn: str) -> bool:

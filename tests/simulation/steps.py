@@ -269,7 +269,7 @@ class Steps(Watch):
             return True
         taken = {box.labels.get("acestream.http_port") for box in self.truth.engines(vpn)}
         no_port = all(str(port) in taken for port in policy.ports[vpn])
-        return len(engines) >= policy.max_replicas or no_port or str(state.mode) == "outage"
+        return sum(map(own, engines)) >= policy.max_replicas or no_port or str(state.mode) == "outage"
 
     def _enough(self, vpn: str) -> bool:
         """Whether a VPN has its share all the same."""

@@ -108,6 +108,8 @@ class World:
     def _started(self, event: ContainerEvent) -> None:
         if event.action == "start" and event.id in self.host.boxes:
             self.oracle.capacity.started(self.host.boxes[event.id])
+            # It is back; what happens to it from now on is not Mayday's doing.
+            self.oracle.parked.discard(event.id)
 
     # --- lives -------------------------------------------------------------------------------------------------------
 
@@ -218,6 +220,9 @@ class World:
 
     def _bury(self, life: Life) -> None:
         life.dead = True
+        if not self._disk_steady():
+            # What it kept in memory only has died with it, and no container tells that Mayday had stopped it.
+            self.oracle.parked.clear()
         self.app = self.door = self.audited = self.oracle.life = None
         self.oracle.requests = 0
 

@@ -341,7 +341,7 @@ class Reference:
 
     def missing(self, pending: list[tuple[str, int, bool]]) -> dict[str, int]:
         """How many engines are to be created now, by VPN. `pending` are creations under way."""
-        room = self.maximum - len(self.engines) - len(pending)
+        room = self.maximum - sum(e.own for e in self.engines.values()) - len(pending)
         result = {}
         for name, wanted in self.wanted().items():
             if self.vpns[name].phase != "healthy":

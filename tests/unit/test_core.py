@@ -196,13 +196,14 @@ def test_an_engine_that_was_asked_for_goes_where_fewest_are(policy: Policy) -> N
 
 
 def test_engines_that_were_asked_for_come_on_top_of_the_share(policy: Policy) -> None:
-    """They fill no place of the share, as the engines come and as they go; towards MAX_REPLICAS they count."""
+    """They fill no place of the share, as the engines come and as they go; they count towards MAX_REPLICAS."""
     state = state_of(policy, Phase.HEALTHY, Phase.HEALTHY)
     fleet = fleet_of(gluetun=5, gluetun_2=5)
     engines = fleet.on("gluetun")
     mixed = with_engines(fleet, "gluetun", *(replace(engine, explicit=True) for engine in engines[:2]), *engines[2:])
     assert [(fill.vpn, fill.count) for fill in plan.fills(state, mixed, policy, {})] == [("gluetun", 2)]
-    assert plan.fills(state, mixed, replace(policy, max_replicas=10), {}) == []
+    tight = replace(policy, max_replicas=10)
+    assert sum(fill.count for fill in plan.fills(state, mixed, tight, {})) == 10 - sum(e.own for e in mixed.engines)
 
 
 def test_what_is_under_way_counts(policy: Policy) -> None:
@@ -212,7 +213,7 @@ def test_what_is_under_way_counts(policy: Policy) -> None:
 
 
 def test_the_limit_and_the_ports_bound_a_fill(policy: Policy) -> None:
-    """MAX_REPLICAS counts everything; a VPN is never given more than it has ports."""
+    """MAX_REPLICAS counts all own engines; a VPN is never given more than it has ports."""
     state = state_of(policy, Phase.HEALTHY, Phase.HEALTHY)
     tight = replace(policy, max_replicas=10, ports={"gluetun": range(19000, 19002), "gluetun_2": range(19500, 20000)})
     fills = plan.fills(state, fleet_of(gluetun=0, gluetun_2=0), tight, {})
@@ -229,10 +230,14 @@ def test_the_limit_and_the_ports_bound_a_fill(policy: Policy) -> None:
     ],
 )
 def test_what_holds_no_place_of_the_share(policy: Policy, changes: dict[str, Any]) -> None:
-    """Only own engines count, and none that can never run again; towards MAX_REPLICAS everything counts."""
+    """Only own engines count, and none that can never run again; that one counts towards MAX_REPLICAS until it is gone.
+
+    However many others have made, there is room for as many own ones as before.
+    """
     state = state_of(policy, Phase.HEALTHY, Phase.HEALTHY)
     fleet = fleet_of(gluetun=5, gluetun_2=5)
     engines = fleet.on("gluetun")
     mixed = with_engines(fleet, "gluetun", *(replace(engine, **changes) for engine in engines[:2]), *engines[2:])
     assert [(fill.vpn, fill.count) for fill in plan.fills(state, mixed, policy, {})] == [("gluetun", 2)]
-    assert plan.fills(state, mixed, replace(policy, max_replicas=10), {}) == []
+    tight = replace(policy, max_replicas=10)
+    assert sum(fill.count for fill in plan.fills(state, mixed, tight, {})) == 10 - sum(e.own for e in mixed.engines)

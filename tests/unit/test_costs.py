@@ -76,7 +76,7 @@ def fails_over(vpns: int, engines: int, work: Counter[str] | None = None) -> tup
                 for name in failing:
                     fleet.host.tell_health(name, good=True)
                 await asyncio.sleep(160)
-                assert app.controller.fleet.size == engines
+                assert app.controller.fleet.own == engines
         return fleet.calls, engines // 2
 
     return run_virtual(scenario)

@@ -358,7 +358,7 @@ def test_every_plan_for_every_small_fleet(count: int, capsys: pytest.CaptureFixt
             relieved = plan.with_relief(state, fleet, plain)
             assert (relieved.emergency.relief if relieved.emergency else None) == model.relief
             assert {engine.id for engine in plan.orphans(state, fleet)} == model.to_repair()
-            for policy in policies[len(fleet.engines)]:
+            for policy in policies[sum(engine.own for engine in fleet.engines)]:
                 model.maximum, model.capacity = policy.max_replicas, str(policy.capacity)
                 check_fills(relieved, fleet, policy, model)
                 checked += 1
@@ -371,7 +371,7 @@ def check_fills(state: FleetState, fleet: Fleet, policy: Policy, model: referenc
     fills = {fill.vpn: fill.count for fill in plan.fills(state, fleet, policy, {})}
     assert fills == model.missing([])
     assert all(state.vpns[vpn].phase is Phase.HEALTHY for vpn in fills)
-    assert len(fleet.engines) + sum(fills.values()) <= policy.max_replicas
+    assert sum(engine.own for engine in fleet.engines) + sum(fills.values()) <= policy.max_replicas
     assert plan.fills(state, fleet, policy, fills) == [], "what is under way is asked for once more"
 
 
@@ -423,7 +423,7 @@ def check_request(state: FleetState, fleet: Fleet, policy: Policy) -> None:
     chosen = plan.choose_vpn(state, fleet, policy, {}, NOW.mono)
     if isinstance(chosen, str):
         assert chosen in possible
-        assert len(fleet.engines) < policy.max_replicas
+        assert sum(engine.own for engine in fleet.engines) < policy.max_replicas
     else:
         assert chosen.message
         assert not any(len(fleet.on(name)) < 4 for name in possible), "it is refused where there is room"

@@ -278,7 +278,6 @@ class CoreAgainstModel(RuleBasedStateMachine):
         self.model.suspicions[name] = ends
         self.look()
 
-    @precondition(lambda self: len(self.engines) + len(self.pending) < self.policy.max_replicas)
     @rule(
         place=PLACE,
         state=st.sampled_from(["running", "restarting", "paused", "exited"]),
@@ -401,6 +400,9 @@ class CoreAgainstModel(RuleBasedStateMachine):
             for key, engine in self.engines.items()
         }
 
+    def _own(self) -> int:
+        return sum(engine.own for engine in self.engines.values())
+
     def _add(self, vpn: str, port: int, *, explicit: bool, **more: Any) -> None:
         self.numbers += 1
         key = f"engine-{self.numbers}"
@@ -443,7 +445,7 @@ class CoreAgainstModel(RuleBasedStateMachine):
             and name not in self.model.doubtful
             and self.model.ports[name] > len(used[name]) + begun[name]
         ]
-        full = len(self.engines) + len(self.pending) >= self.policy.max_replicas
+        full = self._own() + len(self.pending) >= self.policy.max_replicas
         if full or not possible:
             assert isinstance(chosen, plan.Refusal)
             assert (chosen.code == "max_replicas") == full
@@ -532,7 +534,7 @@ class CoreAgainstModel(RuleBasedStateMachine):
     @invariant()
     def the_limit_is_kept(self) -> None:
         if hasattr(self, "model"):
-            assert len(self.engines) + len(self.pending) <= self.policy.max_replicas
+            assert self._own() + len(self.pending) <= self.policy.max_replicas
             places = [(e.vpn, e.port) for e in self.engines.values()]
             assert len(places) == len(set(places)), "two engines on one port"
 
@@ -564,7 +566,7 @@ class CoreAgainstModel(RuleBasedStateMachine):
         assert not any(plan.wrecks(self.state, self.fleet, vpn) for vpn in self.policy.vpns)
         for name, share in self.model.shared(self.model.names).items():
             carried = sum(e.vpn == name and e.own and not e.explicit for e in self.engines.values())
-            full = len(self.engines) == self.policy.max_replicas
+            full = self._own() == self.policy.max_replicas
             ports = {e.port for e in self.engines.values() if e.vpn == name}
             assert carried >= share or full or len(ports) == self.model.ports[name]
 
