@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from exporter.condition import Condition
-from exporter.core import plan
+from exporter.core import evacuation, plan
 from exporter.core.alerts import Heard
 from exporter.core.decision import decide, judge
 from exporter.core.model import Mode, Source
@@ -70,7 +70,7 @@ class Controller:
         self.earlier = EarlierSettings(settings)
         self._keeper = Keeper(memories, (*self.sources, self.facts, self.ledger.parked, self.earlier), policy, clock)
         self._judgements: Mapping[str, Judgement] = dict.fromkeys(policy.vpns, Judgement())
-        self._deferred: Mapping[str, plan.Evacuation] = {}
+        self._deferred: Mapping[str, evacuation.Evacuation] = {}
         self._emergency_s = 0.0
         self._condition = Condition(settings.control, alertmanager=bool(settings.alertmanager_url))
         self._durations = Durations(recorder.metrics, policy)
@@ -101,10 +101,7 @@ class Controller:
     # --- what keeps Mayday from acting -------------------------------------------------------------------------------
 
     def hold(self, part: str, reason: str | None) -> None:
-        """Touch no container and save nothing from now on, and show why: another Mayday is at work here.
-
-        None: as far as this part of Mayday knows, it is not any more.
-        """
+        """Touch no container and save nothing, and show why: another Mayday is at work; None: it is not any more."""
         if self._condition.hold(part, reason):
             self._save()
             self.publish()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.core.model import Policy
+from exporter.core.policy import Policy
 from tests.support.settings import two_vpns
 
 if TYPE_CHECKING:

@@ -253,7 +253,7 @@ MUTANTS = (
     ),
     Mutant(
         "safe: the end of the delay is not slept through",
-        "for vpn, e in evacuations.items() if e is plan.Evacuation.DELAY]",
+        "for vpn, e in evacuations.items() if e is evacuation.Evacuation.DELAY]",
         "for vpn, e in evacuations.items() if False]",
     ),
     Mutant(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.actions.backoff import BackOff
 from exporter.actions.calls import OvertakenError
-from exporter.core import balance, plan
+from exporter.core import balance, evacuation
 from exporter.core.plan import Outcome, RemoveReason
 from exporter.errors import BadRequestError, ConflictError, MissingError, NotFoundError, RefusedError, RuntimeFailure
 from exporter.fleet.ledger import Change, Entry
@@ -39,9 +39,9 @@ class Cleanup:
     async def clean_up(self, vpn: str) -> None:
         """Remove the ghosts on a failed VPN, and creations that were overtaken; what stays is tried again."""
         controller = self._controller
-        ghosts = plan.ghosts(controller.fleet, vpn) if self._may_evacuate(vpn) else ()
+        ghosts = evacuation.ghosts(controller.fleet, vpn) if self._may_evacuate(vpn) else ()
         targets = self._due(ghosts)
-        wrecks = [] if ghosts else self._due(plan.wrecks(controller.state, controller.fleet, vpn))
+        wrecks = [] if ghosts else self._due(evacuation.wrecks(controller.state, controller.fleet, vpn))
         overtaken = [] if ghosts else self._due(controller.ledger.to_undo(controller.fleet.on(vpn)))
         if not controller.acting:
             for engine in targets:
@@ -68,7 +68,9 @@ class Cleanup:
 
     def _may_evacuate(self, vpn: str) -> bool:
         controller = self._controller
-        return plan.may_evacuate(controller.state, controller.fleet, controller.policy, controller.clock.mono(), vpn)
+        return evacuation.may_evacuate(
+            controller.state, controller.fleet, controller.policy, controller.clock.mono(), vpn
+        )
 
     async def remove(self, engine: Engine, reason: RemoveReason, wanted: Callable[[], bool]) -> Outcome:
         """Stop and remove one engine as long as that is wanted."""

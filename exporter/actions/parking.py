@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from exporter.actions.calls import RETRY_S, OvertakenError
-from exporter.core import plan
+from exporter.core import evacuation
 from exporter.core.parking import ParkAction, may_bring_back, to_park
 from exporter.core.plan import Outcome
 from exporter.errors import MissingError, RuntimeFailure
@@ -58,8 +58,8 @@ class Parking:
         taken_back = controller.ledger.parked.taken_back
         if (
             not controller.deciding
-            or plan.evacuation(state, fleet, policy, controller.clock.mono(), vpn, taken_back)
-            is not plan.Evacuation.SAFE
+            or evacuation.assess(state, fleet, policy, controller.clock.mono(), vpn, taken_back)
+            is not evacuation.Evacuation.SAFE
         ):
             return ()
         return to_park(state, fleet, policy, vpn, taken_back)

@@ -11,8 +11,9 @@ from exporter.core.plan import ProvisionReason, carried, desired, free_ports, sh
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.core.model import Engine, Fleet, Policy
+    from exporter.core.model import Engine, Fleet
     from exporter.core.phases import FleetState
+    from exporter.core.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)

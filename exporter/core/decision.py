@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.core import plan
+from exporter.core import evacuation, plan
 from exporter.core.model import Phase, Reason, Verdict
 from exporter.core.parking import to_park
 from exporter.core.phases import ModeChange, step
@@ -17,8 +17,9 @@ from exporter.core.verdict import combine
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from exporter.core.model import Fleet, Moment, Policy, Signal
+    from exporter.core.model import Fleet, Moment, Signal
     from exporter.core.phases import FleetState, PhaseChange
+    from exporter.core.policy import Policy
     from exporter.core.verdict import Judgement
 
 
@@ -34,7 +35,7 @@ class Decision:
     """VPNs on which engines are to be removed now."""
     park: tuple[str, ...]
     """VPNs on which dependents owned by others are to be stopped now."""
-    deferred: Mapping[str, plan.Evacuation]
+    deferred: Mapping[str, evacuation.Evacuation]
     """VPNs whose evacuation waits, and why."""
     repair: bool
     """Whether there are orphans to repair."""
@@ -89,19 +90,21 @@ def decide(
     if signals_change_at is not None:
         ends.append(signals_change_at)
     evacuations = {
-        vpn: plan.evacuation(state, fleet, policy, now.mono, vpn, taken_back) for vpn in state.having(Phase.FAILED)
+        vpn: evacuation.assess(state, fleet, policy, now.mono, vpn, taken_back) for vpn in state.having(Phase.FAILED)
     }
-    safe = [vpn for vpn, evacuation in evacuations.items() if evacuation is plan.Evacuation.SAFE]
-    ends += [plan.evacuation_due(state, policy, vpn) for vpn, e in evacuations.items() if e in plan.TIMED]
+    safe = [vpn for vpn, e in evacuations.items() if e is evacuation.Evacuation.SAFE]
+    ends += [evacuation.due_at(state, policy, vpn) for vpn, e in evacuations.items() if e in evacuation.TIMED]
     return Decision(
         judgements,
         state,
         changes,
         cleanup=tuple(
-            vpn for vpn in state.vpns if (vpn in safe and plan.ghosts(fleet, vpn)) or plan.wrecks(state, fleet, vpn)
+            vpn
+            for vpn in state.vpns
+            if (vpn in safe and evacuation.ghosts(fleet, vpn)) or evacuation.wrecks(state, fleet, vpn)
         ),
         park=tuple(vpn for vpn in safe if to_park(state, fleet, policy, vpn, taken_back)),
-        deferred={vpn: e for vpn, e in evacuations.items() if e not in {None, plan.Evacuation.SAFE}},
+        deferred={vpn: e for vpn, e in evacuations.items() if e not in {None, evacuation.Evacuation.SAFE}},
         repair=bool(plan.orphans(state, fleet) or plan.superseded(state, fleet)),
         provision=relief_new or any(isinstance(c, ModeChange) or c.after is Phase.HEALTHY for c in changes),
         look_again_at=min(ends, default=None),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.core.model import Container, ContainerState, Engine, Fleet, Orphan, Response
+from exporter.core.model import Container, ContainerState, Engine, Fleet, Orphan
+from exporter.core.policy import Response
 from exporter.core.texts import whole_number
 
 if TYPE_CHECKING:

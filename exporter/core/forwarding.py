@@ -14,8 +14,9 @@ from exporter.core.model import WRECKED, EngineState
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from exporter.core.model import Engine, Fleet, Policy
+    from exporter.core.model import Engine, Fleet
     from exporter.core.phases import FleetState
+    from exporter.core.policy import Policy
 
 
 def claimed(fleet: Fleet, vpn: str, port: int, but: Engine | None = None) -> bool:

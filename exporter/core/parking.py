@@ -5,13 +5,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from exporter.core.model import ContainerState, Phase, Response
+from exporter.core.model import ContainerState, Phase
+from exporter.core.policy import Response
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from exporter.core.model import Engine, Fleet, Policy
+    from exporter.core.model import Engine, Fleet
     from exporter.core.phases import FleetState
+    from exporter.core.policy import Policy
 
 PARKABLE = frozenset({ContainerState.RUNNING, ContainerState.RESTARTING})
 """States from which a container is stopped and can be brought back. One that its owner has paused stays paused."""

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from exporter.core.model import ContainerHealth, ContainerState, Mode, Moment, Phase, Policy, Reason, Verdict
+from exporter.core.model import ContainerHealth, ContainerState, Mode, Moment, Phase, Reason, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.core.model import Fleet
+    from exporter.core.policy import Policy
     from exporter.core.verdict import Judgement
 
 CARRYING = frozenset({Phase.HEALTHY, Phase.STABILIZING})

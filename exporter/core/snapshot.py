@@ -11,9 +11,9 @@ from exporter.core.model import Mode, Phase, Reason, Source, Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from exporter.core.evacuation import Evacuation
     from exporter.core.model import Fleet, Moment
     from exporter.core.phases import FleetState
-    from exporter.core.plan import Evacuation
     from exporter.core.verdict import Judgement
 
 

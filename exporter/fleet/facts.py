@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.core.dependents import RESPONSE_LABEL, VPN_LABEL, ManagedLabel, Namespace, concerns, read_engine, vpn_of
-from exporter.core.model import Container, ContainerState, Engine, Fleet, Response
+from exporter.core.model import Container, ContainerState, Engine, Fleet
+from exporter.core.policy import Response
 from exporter.fleet.namespaces import CLOCK_SLACK_S, Namespaces
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from exporter.clock import Clock
-    from exporter.core.model import Policy
     from exporter.core.phases import FleetState
+    from exporter.core.policy import Policy
     from exporter.journal.memory import Memories, Reading, Writing
 
 

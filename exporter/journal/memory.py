@@ -11,12 +11,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from exporter.core.model import Mode, Moment, Phase, Policy, Reason
+from exporter.core.model import Mode, Moment, Phase, Reason
 from exporter.core.phases import Emergency, FleetState, VpnState, initial_state
 from exporter.core.texts import utc_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from exporter.core.policy import Policy
 
 FORMAT = 1
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.core.dependents import ManagedLabel
-from exporter.core.model import Capacity, Policy, Response
 from exporter.core.plan import divide
+from exporter.core.policy import Capacity, Policy, Response
 from exporter.errors import ConfigError
 from exporter.settings.engine_template import DEFAULT_ENVIRONMENT, DEFAULT_IMAGE, EngineTemplate, unknown_placeholders
 from exporter.settings.environment import Environment, Secret

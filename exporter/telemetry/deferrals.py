@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from exporter.core.evacuation import Evacuation
 from exporter.core.model import Mode, Phase
-from exporter.core.plan import Evacuation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,9 @@ from exporter.core import plan
 from exporter.core.model import Mode, Phase
 
 if TYPE_CHECKING:
-    from exporter.core.model import Fleet, Moment, Policy
+    from exporter.core.model import Fleet, Moment
     from exporter.core.phases import FleetState, PhaseChange
+    from exporter.core.policy import Policy
     from exporter.telemetry.metrics import Metrics
 
 DETECTION_CREDIBLE_S = 60.0

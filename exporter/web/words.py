@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from exporter.core.model import Capacity, EngineState, Mode, Phase, Verdict
-from exporter.core.plan import Evacuation
+from exporter.core.evacuation import Evacuation
+from exporter.core.model import EngineState, Mode, Phase, Verdict
+from exporter.core.policy import Capacity
 from exporter.journal.history import Kind
 from exporter.settings.settings import Control
 

@@ -16,7 +16,8 @@ import atheris  # type: ignore[import-untyped,unused-ignore]  # it ships no type
 
 with atheris.instrument_imports(include=["exporter"]):
     from exporter.core.alerts import Alert
-    from exporter.core.model import Container, Policy
+    from exporter.core.model import Container
+    from exporter.core.policy import Policy
     from exporter.errors import BadRequestError, ConfigError, RuntimeFailure
     from exporter.runtime import docker_wire as wire
     from exporter.settings import web_config as webconfig

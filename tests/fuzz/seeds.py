@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from exporter.core.alerts import Alert, hear
-from exporter.core.model import Phase, Policy, Reason, Signal, Source, Verdict
+from exporter.core.model import Phase, Reason, Signal, Source, Verdict
 from exporter.core.phases import Emergency, FleetState, VpnState
+from exporter.core.policy import Policy
 from tests.support.alerts import wire_alert
 from tests.support.memory import Memory, written
 from tests.support.moments import START, moment

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from yarl import URL
 
-from exporter.core.model import Policy
+from exporter.core.policy import Policy
 from exporter.errors import BadRequestError
 from exporter.settings.environment import Secret
 from exporter.sources.alertmanager_wire import Selection, parse_listing, parse_webhook

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from exporter.core.evacuation import Evacuation
 from exporter.core.model import Mode, Phase
-from exporter.core.plan import Evacuation
 from exporter.errors import RefusedError
 from tests.support.sidecar import Sidecar, play
 from tests.support.simulated import OWN_LABELS

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from exporter.core.alerts import Incident
-    from exporter.core.model import Moment, Policy, Signal
+    from exporter.core.model import Moment, Signal
     from exporter.core.phases import FleetState
+    from exporter.core.policy import Policy
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from exporter.core.model import ContainerState, Engine, Fleet, Phase, Policy, Reason, Signal, Source, Verdict
+from exporter.core.model import ContainerState, Engine, Fleet, Phase, Reason, Signal, Source, Verdict
 from exporter.core.phases import FleetState, VpnState
 from tests.support.moments import moment
+
+if TYPE_CHECKING:
+    from exporter.core.policy import Policy
 
 NOW = moment(0)
 

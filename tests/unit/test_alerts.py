@@ -16,7 +16,7 @@ from tests.support.moments import moment
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.core.model import Policy
+    from exporter.core.policy import Policy
 
 EXPIRY_S = 3600.0
 F, R, X = Heard.FIRING, Heard.RESOLVED, Heard.DUPLICATE

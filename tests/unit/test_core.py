@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,6 @@ from exporter.core.model import (
     ContainerState,
     Orphan,
     Phase,
-    Policy,
     Reason,
     Signal,
     Source,
@@ -24,6 +23,9 @@ from exporter.core.model import (
 from exporter.core.verdict import Sighting, combine, docker_signal, observe
 from tests.support.moments import moment
 from tests.support.values import NOW, fleet_of, signal, state_of, with_engines
+
+if TYPE_CHECKING:
+    from exporter.core.policy import Policy
 
 LABEL = ManagedLabel("orchestrator.managed", "acestream")
 

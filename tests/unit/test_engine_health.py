@@ -18,19 +18,10 @@ from exporter.core.engine_health import (
     known_unhealthy,
     replaceable,
 )
-from exporter.core.model import (
-    Container,
-    ContainerHealth,
-    ContainerState,
-    Engine,
-    EngineState,
-    Fleet,
-    Orphan,
-    Phase,
-    Policy,
-)
+from exporter.core.model import Container, ContainerHealth, ContainerState, Engine, EngineState, Fleet, Orphan, Phase
 from exporter.core.peers import own_networks
 from exporter.core.phases import FleetState, VpnState, initial_state
+from exporter.core.policy import Policy
 from exporter.core.service import not_usable_because
 from tests.support.moments import moment
 

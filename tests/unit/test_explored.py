@@ -13,25 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.core import plan
+from exporter.core import evacuation, plan
 from exporter.core.decision import drills_to_end
-from exporter.core.model import (
-    Capacity,
-    ContainerState,
-    Engine,
-    Fleet,
-    Mode,
-    Orphan,
-    Phase,
-    Policy,
-    Reason,
-    Response,
-    Signal,
-    Source,
-    Verdict,
-)
+from exporter.core.model import ContainerState, Engine, Fleet, Mode, Orphan, Phase, Reason, Signal, Source, Verdict
 from exporter.core.parking import to_park
 from exporter.core.phases import FleetState, ModeChange, PhaseChange, initial_state, step
+from exporter.core.policy import Capacity, Policy, Response
 from exporter.core.verdict import Judgement, combine
 from tests.support.memory import Memory, read, written
 from tests.support.moments import moment
@@ -396,8 +383,8 @@ def test_every_removal_for_every_small_fleet(count: int, capsys: pytest.CaptureF
             if state.mode is not Mode.EMERGENCY and doubtful:
                 continue  # nothing is evacuated, whatever is in doubt
             put_into(model, doubted)
-            assert plan.carriers(doubted, fleet) == model.carriers()
-            assert {e.id for vpn in plain.vpns for e in plan.wrecks(doubted, fleet, vpn)} == model.wrecks()
+            assert evacuation.carriers(doubted, fleet) == model.carriers()
+            assert {e.id for vpn in plain.vpns for e in evacuation.wrecks(doubted, fleet, vpn)} == model.wrecks()
             for minimum, response in ((5, Response.PARK), (5, Response.LEAVE), (0, Response.PARK)):
                 policy = replace(plain, min_replicas=minimum, others=response)
                 model.minimum, model.others = minimum, str(response)
@@ -410,12 +397,12 @@ def test_every_removal_for_every_small_fleet(count: int, capsys: pytest.CaptureF
 def check_removals(state: FleetState, fleet: Fleet, policy: Policy, model: reference.Reference) -> None:
     """On every VPN, as its failure begins, right before the delay has passed, and as it has."""
     for name, vpn in state.vpns.items():
-        assert {engine.id for engine in plan.ghosts(fleet, name)} == model.to_remove(name)
+        assert {engine.id for engine in evacuation.ghosts(fleet, name)} == model.to_remove(name)
         assert {engine.id for engine in to_park(state, fleet, policy, name)} == model.to_stop(name)
         for passed in (0.0, 4.999, 5.0) if vpn.phase is Phase.FAILED else (5.0,):
             at = vpn.since.mono + passed
-            assert plan.evacuation(state, fleet, policy, at, name) == model.evacuation(name, at)
-            assert plan.may_evacuate(state, fleet, policy, at, name) == (model.evacuation(name, at) == "safe")
+            assert evacuation.assess(state, fleet, policy, at, name) == model.evacuation(name, at)
+            assert evacuation.may_evacuate(state, fleet, policy, at, name) == (model.evacuation(name, at) == "safe")
 
 
 def check_request(state: FleetState, fleet: Fleet, policy: Policy) -> None:
@@ -438,5 +425,5 @@ def test_single_mode_knows_no_emergency() -> None:
         phases.add(after.vpns["v1"].phase)
         assert after.mode is (Mode.OUTAGE if after.vpns["v1"].phase is Phase.FAILED else Mode.NORMAL)
         assert after.emergency is None
-        assert not plan.may_evacuate(after, fleet, policy, NOW.mono + 1e6, "v1")
+        assert not evacuation.may_evacuate(after, fleet, policy, NOW.mono + 1e6, "v1")
     assert phases == set(Phase)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.core import forwarding
-from exporter.core.model import ContainerState, Engine, Fleet, Orphan, Phase, Policy
+from exporter.core.model import ContainerState, Engine, Fleet, Orphan, Phase
+from exporter.core.policy import Policy
 from tests.support.values import fleet_of, state_of, with_engines
 
 if TYPE_CHECKING:

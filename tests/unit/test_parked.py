@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.core.dependents import RESPONSE_LABEL, ManagedLabel, build_fleet
-from exporter.core.model import Container, ContainerState, Engine, EngineState, Phase, Policy, Response
+from exporter.core.evacuation import ghosts
+from exporter.core.model import Container, ContainerState, Engine, EngineState, Phase
 from exporter.core.parking import may_bring_back, to_park
-from exporter.core.plan import ghosts
+from exporter.core.policy import Policy, Response
 from exporter.fleet.facts import Facts
 from exporter.fleet.ledger import Change, Entry, Ledger
 from exporter.fleet.parked import LATE_S, Parked, Stage

@@ -8,38 +8,30 @@ from typing import Any
 
 import pytest
 
-from exporter.core import decision, plan
-from exporter.core.model import (
-    ContainerState,
-    Fleet,
-    Mode,
-    Orphan,
-    Phase,
-    Policy,
-    Reason,
-    Response,
-    Source,
-    Verdict,
-)
+from exporter.core import decision, evacuation, plan
+from exporter.core.model import ContainerState, Fleet, Mode, Orphan, Phase, Reason, Source, Verdict
 from exporter.core.parking import to_park
 from exporter.core.phases import Emergency, FleetState, VpnState, step
+from exporter.core.policy import Policy, Response
 from exporter.core.verdict import Judgement
 from tests.support.moments import START, moment
 from tests.support.values import NOW, fleet_of, signal, state_of, with_engines
 
 D, A, O = Source.DOCKER, Source.ALERTMANAGER, Source.OPERATOR  # noqa: E741 - short in a table
 H, U, S = Verdict.HEALTHY, Verdict.UNHEALTHY, Verdict.SUSPECT
-SAFE, DELAY, NO_CARRIER = plan.Evacuation.SAFE, plan.Evacuation.DELAY, plan.Evacuation.NO_CARRIER
+SAFE, DELAY, NO_CARRIER = evacuation.Evacuation.SAFE, evacuation.Evacuation.DELAY, evacuation.Evacuation.NO_CARRIER
 LATER = NOW.mono + 5.0
 """When a failure that began now has lasted EVACUATION_DELAY_S."""
 
 
-def evacuations(state: FleetState, fleet: Fleet, policy: Policy, mono: float = LATER) -> dict[str, plan.Evacuation]:
+def evacuations(
+    state: FleetState, fleet: Fleet, policy: Policy, mono: float = LATER
+) -> dict[str, evacuation.Evacuation]:
     """What is due or waits, by VPN, as the guard of each removal and the decision as a whole say it."""
-    found = {vpn: plan.evacuation(state, fleet, policy, mono, vpn) for vpn in state.vpns}
-    for vpn, evacuation in found.items():
-        assert plan.may_evacuate(state, fleet, policy, mono, vpn) == (evacuation is SAFE)
-    return {vpn: evacuation for vpn, evacuation in found.items() if evacuation is not None}
+    found = {vpn: evacuation.assess(state, fleet, policy, mono, vpn) for vpn in state.vpns}
+    for vpn, waits in found.items():
+        assert evacuation.may_evacuate(state, fleet, policy, mono, vpn) == (waits is SAFE)
+    return {vpn: waits for vpn, waits in found.items() if waits is not None}
 
 
 def test_evacuation_exists_in_an_emergency_only(policy: Policy) -> None:
@@ -76,7 +68,7 @@ def test_what_makes_a_carrier(
     phase: Phase,
     doubtful: bool,  # noqa: FBT001
     engine: dict[str, Any],
-    expected: plan.Evacuation,
+    expected: evacuation.Evacuation,
 ) -> None:
     """A VPN in phase healthy, not in doubt, on which an engine works; without one nothing is removed, unless
     MIN_REPLICAS is 0."""
@@ -94,7 +86,7 @@ def test_what_others_made_is_removed_only_where_they_ask_for_it(policy: Policy) 
     own, asked = replace(mixed[0], id="own", own=True), replace(mixed[0], id="asked", response=Response.REMOVE)
     fleet = with_engines(fleet, "gluetun_2", *mixed, own, asked)
     state = state_of(policy, Phase.HEALTHY, Phase.FAILED)
-    assert plan.ghosts(fleet, "gluetun_2") == (own, asked)
+    assert evacuation.ghosts(fleet, "gluetun_2") == (own, asked)
     parked = to_park(state, fleet, policy, "gluetun_2")
     assert {engine.state for engine in parked} == {ContainerState.RUNNING, ContainerState.RESTARTING}
     assert to_park(state, fleet, replace(policy, others=Response.LEAVE), "gluetun_2") == ()
@@ -133,8 +125,8 @@ def test_own_engines_that_can_never_run_again(policy: Policy) -> None:
     works, dead, removing = fleet.on("gluetun")
     dead, removing = replace(dead, state=ContainerState.DEAD), replace(removing, state=ContainerState.REMOVING)
     fleet = with_engines(fleet, "gluetun", works, dead, removing, replace(dead, id="theirs", own=False))
-    assert plan.wrecks(state_of(policy, Phase.HEALTHY, Phase.HEALTHY), fleet, "gluetun") == (dead, removing)
-    assert plan.wrecks(state_of(policy, Phase.FAILED, Phase.FAILED), fleet, "gluetun") == ()
+    assert evacuation.wrecks(state_of(policy, Phase.HEALTHY, Phase.HEALTHY), fleet, "gluetun") == (dead, removing)
+    assert evacuation.wrecks(state_of(policy, Phase.FAILED, Phase.FAILED), fleet, "gluetun") == ()
 
 
 def test_relief_is_one_engine_at_least(policy: Policy) -> None:

@@ -18,12 +18,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from exporter.core import alerts, plan
+from exporter.core import alerts, evacuation, plan
 from exporter.core.alerts import Alert, Incident
 from exporter.core.decision import drills_to_end, judge
 from exporter.core.model import (
     WRECKED,
-    Capacity,
     Container,
     ContainerHealth,
     ContainerState,
@@ -33,15 +32,14 @@ from exporter.core.model import (
     Moment,
     Orphan,
     Phase,
-    Policy,
     Reason,
-    Response,
     Signal,
     Source,
     Verdict,
 )
 from exporter.core.parking import to_park
 from exporter.core.phases import ModeChange, PhaseChange, initial_state, step
+from exporter.core.policy import Capacity, Policy, Response
 from exporter.core.verdict import Judgement, Sighting, docker_signal, observe
 from tests.support.memory import Memory, read, written
 from tests.support.moments import moment
@@ -483,16 +481,16 @@ class CoreAgainstModel(RuleBasedStateMachine):
         and what can never run again goes."""
         fleet, now = self.fleet, self.now.mono
         for vpn in self.policy.vpns:
-            waits = plan.evacuation(self.state, fleet, self.policy, now, vpn)
+            waits = evacuation.assess(self.state, fleet, self.policy, now, vpn)
             assert waits == self.model.evacuation(vpn, now)
-            assert plan.may_evacuate(self.state, fleet, self.policy, now, vpn) == (waits == "safe")
-            removed = {e.id for e in plan.ghosts(fleet, vpn)} if waits == "safe" else set()
+            assert evacuation.may_evacuate(self.state, fleet, self.policy, now, vpn) == (waits == "safe")
+            removed = {e.id for e in evacuation.ghosts(fleet, vpn)} if waits == "safe" else set()
             parked = {e.id for e in to_park(self.state, fleet, self.policy, vpn)} if waits == "safe" else set()
             if waits == "safe":
                 assert self.model.vpns[vpn].phase == "failed"
                 assert self.model.carriers() or not self.policy.min_replicas
                 assert (removed, parked) == (self.model.to_remove(vpn), self.model.to_stop(vpn))
-            wrecks = {e.id for e in plan.wrecks(self.state, fleet, vpn)}
+            wrecks = {e.id for e in evacuation.wrecks(self.state, fleet, vpn)}
             assert wrecks == {key for key in self.model.wrecks() if self.model.engines[key].vpn == vpn}
             for key in removed | wrecks:
                 gone = self.engines.pop(key)
@@ -563,7 +561,7 @@ class CoreAgainstModel(RuleBasedStateMachine):
         assert {v.phase for v in self.state.vpns.values()} == {Phase.HEALTHY}
         assert self.state.mode is Mode.NORMAL
         assert (plan.orphans(self.state, self.fleet), plan.fills(self.state, self.fleet, self.policy, {})) == ([], [])
-        assert not any(plan.wrecks(self.state, self.fleet, vpn) for vpn in self.policy.vpns)
+        assert not any(evacuation.wrecks(self.state, self.fleet, vpn) for vpn in self.policy.vpns)
         for name, share in self.model.shared(self.model.names).items():
             carried = sum(e.vpn == name and e.own and not e.explicit for e in self.engines.values())
             full = self._own() == self.policy.max_replicas

@@ -13,8 +13,9 @@ import pytest
 
 from exporter.actions.backoff import BackOff
 from exporter.core import balance, plan
-from exporter.core.model import ContainerState, Engine, Fleet, Moment, Phase, Policy
+from exporter.core.model import ContainerState, Engine, Fleet, Moment, Phase
 from exporter.core.phases import FleetState, VpnState
+from exporter.core.policy import Policy
 from exporter.jobs import Jobs
 from exporter.journal.history import Kind, Record
 from exporter.journal.journal import Journal
