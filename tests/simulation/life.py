@@ -135,14 +135,16 @@ def check_one_down(world: World, down: str) -> None:
     left = [vpn for vpn in policy.vpns if vpn != down]
     share = even(policy.min_replicas, policy.vpns)
     carried = {vpn: planned(world, vpn) for vpn in left}
-    if all(share[vpn] for vpn in left):
+    # Where the engines of the failed VPN take every place of MAX_REPLICAS, there is no room for relief.
+    room = len(oracle.truth.own_engines()) < policy.max_replicas
+    if room and all(share[vpn] for vpn in left):
         oracle.require(bool(carriers) or any(carried.values()), "an emergency left no engine at all")
     wanted = dict.fromkeys(left, 0)
     if str(policy.capacity) == "share":
         wanted = {vpn: share[vpn] for vpn in left}
     if str(policy.capacity) == "full":
         wanted = even(policy.min_replicas, left)
-    if len(oracle.truth.own_engines()) < policy.max_replicas:
+    if room:
         check_carried(world, wanted)
 
 
@@ -174,12 +176,16 @@ def check_carried(world: World, wanted: dict[str, int]) -> None:
 
 
 def check_parked(world: World, down: str) -> None:
-    """Engines of others on a VPN that stays failed do not run, but for those that their owner took back."""
+    """Engines of others on a VPN that stays failed do not run, but for those that their owner took back.
+
+    Nor those that their owner made during the failure, for all that Docker's clock tells: set back, it may be wrong.
+    """
     oracle = world.oracle
+    failed_wall = oracle.failed_wall.get(down, NEVER)
     for box in oracle.truth.engines(down):
         theirs = not own(box) and box.labels.get(ON_FAILURE, "park") == "park"
         known = oracle.truth.traceable(box) and box.id not in oracle.owners_again and not box.troubles
-        running = box.state is ContainerState.RUNNING
+        running = box.state is ContainerState.RUNNING and box.created_at < failed_wall
         oracle.require(
             not (theirs and known and running), f"{box.name} on the failed {down} was not parked (section 4)"
         )

@@ -92,6 +92,7 @@ class Steps(Watch):
             if phase == "failed":
                 self._justify(name, str(vpn.reason))
                 self.failed_since[name] = age
+                self.failed_wall[name] = self.clock.wall().timestamp()
                 self.failures.setdefault(name, []).append(age)
         self._overtake(life)
 

@@ -99,6 +99,8 @@ class Watch:
     """Those that their owner touched meanwhile."""
     failed_since: dict[str, float] = field(default_factory=dict)
     """When each VPN failed, through all lives of Mayday."""
+    failed_wall: dict[str, float] = field(default_factory=dict)
+    """The same on the wall clock, right or wrong, Unix seconds."""
     carried_since: dict[str, float] = field(default_factory=dict)
     """Since when, beside a failed VPN, another carries that nobody can doubt."""
     failures: dict[str, list[float]] = field(default_factory=dict)
