@@ -107,8 +107,8 @@ MUTANTS = (
     ),
     Mutant(
         "5: what was asked before the loss does not count",
-        "if not self.docker_up and asked_at >= self._docker_lost_at:",
-        "if not self.docker_up:",
+        "back = not self.docker_up and asked_at >= self._docker_lost_at",
+        "back = not self.docker_up",
     ),
     Mutant(
         "5: an inspection that fails is one container's trouble",
@@ -248,12 +248,12 @@ MUTANTS = (
     ),
     Mutant(
         "safe: the failure has to last EVACUATION_DELAY_S",
-        "return Evacuation.SAFE if mono >= evacuation_due(state, policy, vpn) else Evacuation.DELAY",
+        "return Evacuation.SAFE if mono >= due_at(state, policy, vpn) else Evacuation.DELAY",
         "return Evacuation.SAFE",
     ),
     Mutant(
         "safe: the end of the delay is not slept through",
-        "for vpn, e in evacuations.items() if e is evacuation.Evacuation.DELAY]",
+        "for vpn, e in evacuations.items() if e in evacuation.TIMED]",
         "for vpn, e in evacuations.items() if False]",
     ),
     Mutant(

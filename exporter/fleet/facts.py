@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from exporter.core.model import Moment
 
 
+LIST_LATE_S = 5.0
+"""How long Docker's list may still show a container as running after a stop of it was answered, seconds: the list is
+kept apart, and written after the answer. Half a second was seen on a busy machine; taken for a start by the owner, it
+would leave a parked container stopped for ever."""
+
+
 class Facts:
     """What was read, by container id. Changed by readings and by the results of our own calls, by nothing else."""
 
@@ -227,6 +233,7 @@ class Facts:
         known = self._containers.get(container_id)
         if known is not None:
             self._containers[container_id] = replace(known, started_at=None)
+        self._as_of.pop(container_id, None)  # what a listing shows of it counts again at once, whoever stopped it
         self._touch(container_id)
 
     def stopped(self, container_id: str, now: Moment) -> None:
@@ -234,7 +241,7 @@ class Facts:
         known = self._containers.get(container_id)
         if known is not None:
             self._containers[container_id] = replace(known, state=ContainerState.EXITED)
-            self._as_of[container_id] = now.mono  # what was asked while it was being stopped may not show it yet
+            self._as_of[container_id] = now.mono + LIST_LATE_S
         self._touch(container_id)
 
     def started(self, container_id: str, joined: Namespace | None, now: Moment, began: float) -> None:

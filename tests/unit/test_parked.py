@@ -12,7 +12,7 @@ from exporter.core.evacuation import ghosts
 from exporter.core.model import Container, ContainerState, Engine, EngineState, Phase
 from exporter.core.parking import may_bring_back, to_park
 from exporter.core.policy import Policy, Response
-from exporter.fleet.facts import Facts
+from exporter.fleet.facts import LIST_LATE_S, Facts
 from exporter.fleet.ledger import Change, Entry, Ledger
 from exporter.fleet.parked import LATE_S, Parked, Stage
 from exporter.journal.memory import Reading, Writing
@@ -103,6 +103,20 @@ def test_what_its_owner_starts_is_not_stopped_again_for_this_failure(host: Host,
     assert host.parked.taken_back == {"theirs"}
     assert host.shows(EXITED, Phase.HEALTHY) == set()
     assert len(host.parked) == 0
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_list_that_lags_behind_the_stop_is_no_start_by_the_owner(host: Host, told: bool) -> None:  # noqa: FBT001
+    """Docker answers a stop before its list shows it. An event of a start is believed at once, a list later."""
+    host.shows(RUNNING, Phase.FAILED)
+    host.facts.stopped("theirs", moment(host.seconds))
+    host.parked.stopped("theirs")
+    if told:
+        host.facts.started_elsewhere("theirs")
+    host.shows(RUNNING, Phase.FAILED, LIST_LATE_S / 2)
+    assert host.parked.taken_back == ({"theirs"} if told else set())
+    host.shows(RUNNING, Phase.FAILED, LIST_LATE_S)
+    assert host.parked.taken_back == {"theirs"}
 
 
 @pytest.mark.parametrize("state", [None, ContainerState.DEAD, ContainerState.REMOVING])
