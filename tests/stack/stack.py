@@ -112,9 +112,9 @@ class Link:
         headers = {"Content-Type": request.headers.get("Content-Type", "")}
         url = self._target + request.path_qs
         async with self._session.request(request.method, url, data=await request.read(), headers=headers) as answer:
-            return web.Response(
-                status=answer.status, body=await answer.read(), headers={"Content-Type": answer.headers["Content-Type"]}
-            )
+            # An answer without a body names no type.
+            kept = {"Content-Type": named} if (named := answer.headers.get("Content-Type")) else {}
+            return web.Response(status=answer.status, body=await answer.read(), headers=kept)
 
 
 class Stack:
@@ -192,6 +192,7 @@ class Stack:
             **TWO_VPNS,
             "MIN_REPLICAS": "4",
             "VPN_STABILIZATION_PERIOD_S": "2",
+            "EVACUATION_DELAY_S": "0",
             "APP_HOST": "127.0.0.1",
             "APP_PORT": str(port),
             "WEBHOOK_TOKEN": TOKEN,
