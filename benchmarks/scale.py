@@ -102,9 +102,7 @@ def one(size: str) -> None:
 
 
 async def _scenario(vpns: int, engines: int, clock: VirtualClock) -> dict[str, float]:
-    settings = settings_for(
-        vpns, engines, VPN_STABILIZATION_PERIOD_S=str(STABILIZATION_S), EVACUATION_DELAY_S="0"
-    )
+    settings = settings_for(vpns, engines, VPN_STABILIZATION_PERIOD_S=str(STABILIZATION_S), EVACUATION_DELAY_S="0")
     fleet = SimulatedFleet(settings, clock, at_once=AT_ONCE)
     fleet.populate(engines)
     failing = settings.policy.vpns[vpns // 2 :]
