@@ -31,7 +31,7 @@ QUIET = {
     "DOCKER_TIMEOUT_S": "10",
     "EVACUATION_DELAY_S": "0",
 }
-"""The intervals of production, where the tests have shorter ones; but removal begins at once, as the bare daemon's does."""
+"""The intervals of production, where the tests have shorter ones; but removal begins at once, as the bare engine's."""
 
 
 @contextmanager

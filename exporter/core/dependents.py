@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.core.model import Container, ContainerState, Engine, Fleet, Orphan
+from exporter.core.model import Container, ContainerState, Engine, Orphan
 from exporter.core.policy import Response
 from exporter.core.texts import whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 VPN_LABEL = "acestream.vpn_container"
 HTTP_PORT_LABEL = "acestream.http_port"
@@ -93,40 +93,6 @@ def orphan_kind(engine: Container, vpn: Container | None, joined: Namespace | No
     return Orphan.RESTART if engine.started_at < vpn.started_at else None
 
 
-def needs_inspection(engine: Container, vpn: Container | None, joined: Namespace | None) -> bool:
-    """Whether only an inspection can tell if the engine is an orphan."""
-    return (
-        vpn is not None
-        and joined is None
-        and vpn.state is ContainerState.RUNNING
-        and engine.network in {vpn.id, vpn.name}
-        and engine.started_at is None
-        and engine.state not in {ContainerState.CREATED, ContainerState.REMOVING}
-        and (vpn.started_at is None or engine.created_at <= vpn.started_at)
-    )
-
-
-def build_fleet(
-    containers: Iterable[Container],
-    names: Iterable[str],
-    label: ManagedLabel,
-    known_ids: Mapping[str, str],
-    healthy: Mapping[str, bool],
-    joined: Mapping[str, Namespace],
-) -> Fleet:
-    """The fleet in a set of containers.
-
-    By container id, `healthy` is what engines' own APIs last said, `joined` the namespace that an engine joined.
-    """
-    containers = list(containers)
-    vpns: dict[str, Container | None] = dict.fromkeys(names)
-    for container in containers:
-        if container.name in vpns:
-            vpns[container.name] = container
-    engines = (read_engine(container, vpns, label, known_ids, healthy, joined) for container in containers)
-    return Fleet.of(vpns, (engine for engine in engines if engine is not None))
-
-
 def read_engine(
     container: Container,
     vpns: Mapping[str, Container | None],
@@ -135,7 +101,11 @@ def read_engine(
     healthy: Mapping[str, bool],
     joined: Mapping[str, Namespace],
 ) -> Engine | None:
-    """The engine that a container is, None when it is none; the arguments are those of `build_fleet`."""
+    """The engine that a container is, None when it is none.
+
+    `known_ids` maps ids of VPN containers, past ones included, to names. By container id, `healthy` is what its own
+    API last said, `joined` the namespace that it joined.
+    """
     labels = container.labels
     managed = label.marks(container)
     vpn = vpn_of(container, vpns, known_ids) if managed or concerns(labels) else None

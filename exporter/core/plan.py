@@ -1,8 +1,8 @@
 """What is to be done: from the state and the fleet to removals, repairs, and creations, each with its reason.
 
-Which engines of a failed VPN go, and when, stands in `evacuation`; what is moved between VPNs in `balance`; what happens
-to dependents of others in `parking`; which engine listens on a forwarded port in `forwarding`. Nothing here acts: whoever
-acts asks again right before each call, because the answer may have changed meanwhile.
+Other files hold which engines of a failed VPN go, and when (`evacuation`), what is moved between VPNs (`balance`), what
+is done with dependents of others (`parking`), and which engine listens on a forwarded port (`forwarding`). Nothing here
+acts: before each call the question is asked again, because the answer may have changed meanwhile.
 """
 
 from __future__ import annotations

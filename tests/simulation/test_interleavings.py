@@ -77,8 +77,8 @@ def test_an_engine_that_answers_is_no_orphan_whatever_the_clock_says(tmp_path: A
 
 @pytest.mark.parametrize("own", [True, False])
 def test_a_name_that_somebody_took_is_read_before_another_is_tried(own: bool) -> None:  # noqa: FBT001
-    """The very engine that Mayday is about to make is made meanwhile: by another Mayday, and it counts; or by others, and
-    another is made under another name, for theirs count towards nothing."""
+    """The very engine that Mayday is about to make is made meanwhile by another Mayday, and counts, or by others, and
+    Mayday makes its own under another name."""
 
     async def main(clock: VirtualClock) -> None:
         s = Sidecar(clock, MIN_REPLICAS="2", MAX_REPLICAS="2")

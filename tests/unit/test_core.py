@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.core import plan
-from exporter.core.dependents import ManagedLabel, build_fleet
+from exporter.core.dependents import ManagedLabel
 from exporter.core.model import (
     Container,
     ContainerHealth,
@@ -22,7 +22,7 @@ from exporter.core.model import (
 )
 from exporter.core.verdict import Sighting, combine, docker_signal, observe
 from tests.support.moments import moment
-from tests.support.values import NOW, fleet_of, signal, state_of, with_engines
+from tests.support.values import NOW, build_fleet, fleet_of, signal, state_of, with_engines
 
 if TYPE_CHECKING:
     from exporter.core.policy import Policy

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.core.dependents import RESPONSE_LABEL, ManagedLabel, build_fleet
+from exporter.core.dependents import RESPONSE_LABEL, ManagedLabel
 from exporter.core.evacuation import ghosts
 from exporter.core.model import Container, ContainerState, Engine, EngineState, Phase
 from exporter.core.parking import may_bring_back, to_park
@@ -17,7 +17,7 @@ from exporter.fleet.ledger import Change, Entry, Ledger
 from exporter.fleet.parked import LATE_S, Parked, Stage
 from exporter.journal.memory import Reading, Writing
 from tests.support.moments import moment
-from tests.support.values import NOW, fleet_of, state_of, with_engines
+from tests.support.values import NOW, build_fleet, fleet_of, state_of, with_engines
 
 if TYPE_CHECKING:
     from exporter.core.phases import FleetState
