@@ -95,7 +95,7 @@ class Controller:
         return self._condition.acting
 
     def subscribe(self, subscriber: Callable[[Snapshot], None]) -> None:
-        """Have each snapshot from now on; the subscriber must not wait and not raise."""
+        """Have each snapshot from now on; the subscriber must not wait."""
         self._subscribers.append(subscriber)
 
     # --- what keeps Mayday from acting -------------------------------------------------------------------------------
@@ -125,9 +125,9 @@ class Controller:
         inspected: Iterable[tuple[str, Container | None, float]] = (),
         unreadable: Iterable[str] = (),
     ) -> set[str]:
-        """Take a full reading, with VPNs that were inspected besides (name, container, when asked): Docker is there.
+        """Take a full reading, with VPNs that were inspected besides (name, container, when asked).
 
-        The inspection of the VPNs `unreadable` failed. Returns the VPNs that are not as they were known.
+        Those of `unreadable` could not be. Docker is there. Returns the VPNs that are not as they were known.
         """
         inspected = list(inspected)
         now = self.clock.now()
@@ -300,11 +300,7 @@ class Controller:
     # --- memory and snapshot -----------------------------------------------------------------------------------------
 
     def restore(self, document: Mapping[str, object]) -> None:
-        """Take over what an earlier run remembered. What Docker shows is read after it, and wins.
-
-        Raises:
-            ValueError: the document is unusable; nothing was taken over.
-        """
+        """Take over what an earlier run remembered; errors as `Keeper.restore`."""
         self.state, self._emergency_s = self._keeper.restore(document)
         self._save()
         self.publish()
@@ -322,7 +318,10 @@ class Controller:
         """Make the present picture the latest snapshot, and hand it to the subscribers."""
         self.snapshot = self._picture(self.clock.now())
         for subscriber in self._subscribers:
-            subscriber(self.snapshot)
+            try:
+                subscriber(self.snapshot)
+            except Exception:
+                log.exception("a reader of snapshots failed; the decision stands")
 
     def _picture(self, now: Moment) -> Snapshot:
         fleet, condition = self.fleet, self._condition

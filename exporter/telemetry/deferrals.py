@@ -26,6 +26,8 @@ class Deferrals:
         self._acting = acting
         self._why = {
             Evacuation.DELAY: f"until the failure has lasted {delay_s:g} s (EVACUATION_DELAY_S)",
+            Evacuation.IN_DOUBT: "until it is known whether it still fails",
+            Evacuation.STARTING: "as long as it may be about to start (VPN_START_TIMEOUT_S)",
             Evacuation.NO_CARRIER: "until another VPN that is healthy has an engine that works",
         }
         self._told: dict[str, set[Evacuation]] = {}

@@ -29,6 +29,8 @@ CAPACITIES = {
 
 WAITS = {
     Evacuation.DELAY: "the failure has not lasted long enough yet",
+    Evacuation.IN_DOUBT: "it is not known whether it still fails",
+    Evacuation.STARTING: "it may be about to start",
     Evacuation.NO_CARRIER: "no other VPN that is healthy has an engine that works",
 }
 

@@ -14,6 +14,8 @@ from exporter.core.parking import to_park
 from exporter.core.phases import Emergency, FleetState, VpnState, step
 from exporter.core.policy import Policy, Response
 from exporter.core.verdict import Judgement
+from exporter.telemetry.deferrals import Deferrals
+from exporter.web.words import WAITS
 from tests.support.moments import START, moment
 from tests.support.values import NOW, fleet_of, signal, state_of, with_engines
 
@@ -226,3 +228,10 @@ def test_relief_looks_past_a_vpn_in_doubt() -> None:
         doubtful=frozenset({"b"}),
     )
     assert plan.with_relief(state, fleet_of(a=1, b=1, c=0), policy).relief == "c"
+
+
+def test_every_reason_to_wait_has_its_words() -> None:
+    """Log and page say for each of them why the evacuation waits."""
+    reasons = set(evacuation.Evacuation) - {SAFE}
+    assert set(Deferrals(5.0, lambda: True)._why) == reasons
+    assert set(WAITS) == reasons
