@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import signal
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from rich.table import Table
 from exporter.app import App
 from exporter.clock import SystemClock
 from exporter.core.model import EngineState, Mode, Phase
+from exporter.core.service import out_of_service
 from exporter.runtime.simulated import SimulatedRuntime
 from exporter.runtime.simulated_host import SimulatedHost
 from exporter.settings.settings import from_environment
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
+    from exporter.clock import Clock
+    from exporter.controller import Controller
     from exporter.core.model import Engine
     from exporter.core.snapshot import Snapshot
     from exporter.runtime.base import OnRequest
@@ -45,6 +48,37 @@ TAKEN_OVER = ("ALERTMANAGER_URL", "API_KEY", "EMERGENCY_CAPACITY", "STATE_DIR", 
 CALM_S = 4.0
 """Seconds between two steps of the demo."""
 ACT_LIMIT_S = 120.0
+LEGEND = "■ works   □ out of service   · missing"
+REDRAWN_EVERY_S = 0.25
+"""How often a terminal's table is drawn anew, for the seconds in it."""
+
+
+class Pictures:
+    """The controller's snapshots, as they come."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.latest = controller.snapshot
+        self._next = asyncio.Event()
+        controller.subscribe(self._take)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self.latest = snapshot
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def next(self) -> None:
+        """Wait for one that is newer than the latest."""
+        await self._next.wait()
+
+    async def until(self, condition: Callable[[Snapshot], bool]) -> None:
+        """Wait until one meets a condition.
+
+        Raises:
+            TimeoutError: none did, for too long.
+        """
+        async with asyncio.timeout(ACT_LIMIT_S):
+            while not condition(self.latest):
+                await self.next()
 
 
 class Play:
@@ -64,30 +98,24 @@ class Play:
         """Whether a simulated engine answers."""
         return self.host.answers(engine.id)
 
-    async def act(self, app: App, say: Callable[[str], None]) -> None:
+    async def act(self, pictures: Pictures, say: Callable[[str], None]) -> None:
         """Play one failure and one recovery."""
-        controller = app.controller
-        share = controller.snapshot.desired
-
-        async def until(condition: Callable[[Snapshot], bool]) -> None:
-            async with asyncio.timeout(ACT_LIMIT_S):
-                while not condition(controller.snapshot):  # noqa: ASYNC110 - snapshots have no event, by design
-                    await asyncio.sleep(0.1)
+        share = pictures.latest.desired
 
         def full(snapshot: Snapshot) -> bool:
             working = snapshot.counts
             return all(working.get((vpn, EngineState.WORKING), 0) >= share[vpn] for vpn in share)
 
-        await until(lambda s: s.state.mode is Mode.NORMAL and full(s))
+        await pictures.until(lambda s: s.state.mode is Mode.NORMAL and full(s))
         await asyncio.sleep(CALM_S)
         victim = self.host.rng.choice(self.settings.policy.vpns)
         say(f"DEMO: the tunnel of {victim} breaks; its health check begins to fail")
         self.host.set_truth(victim, good=False)
-        await until(lambda s: s.state.mode is Mode.EMERGENCY and not any(s.fleet.on(victim)))
+        await pictures.until(lambda s: s.state.mode is Mode.EMERGENCY and not any(s.fleet.on(victim)))
         await asyncio.sleep(CALM_S)
         say(f"DEMO: the tunnel of {victim} is back")
         self.host.set_truth(victim, good=True)
-        await until(lambda s: s.state.vpns[victim].phase is Phase.HEALTHY and full(s))
+        await pictures.until(lambda s: s.state.vpns[victim].phase is Phase.HEALTHY and full(s))
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -110,13 +138,16 @@ def table(snapshot: Snapshot, mono: float) -> Table:
     title = f"[{STYLES[mode]}]{mode.upper()}[/]"
     if snapshot.emergency_active:
         title += f" for {snapshot.emergency_duration_s(mono):.0f} s"
-    shown = Table(title=f"Mayday demo: a simulation, no container is touched. Mode: {title}", min_width=84)
+    shown = Table(
+        title=f"Mayday demo: a simulation, no container is touched. Mode: {title}", min_width=84, caption=LEGEND
+    )
     for column in ("VPN", "phase", "stabilization left", "engines", "desired"):
         shown.add_column(column)
     for name, vpn in snapshot.state.vpns.items():
         working = snapshot.counts.get((name, EngineState.WORKING), 0)
         left = vpn.stabilization_remaining_s(mono)
-        bar = "■" * working + "·" * max(0, snapshot.desired[name] - working)
+        sign = "□" if out_of_service(snapshot.state, name) else "■"
+        bar = sign * working + "·" * max(0, snapshot.desired[name] - working)
         shown.add_row(
             name,
             f"[{STYLES[vpn.phase]}]{vpn.phase}[/]",
@@ -138,7 +169,8 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one log line."""
         style = "yellow" if record.levelno >= logging.WARNING else None
-        self._console.print(self.format(record), style=style, markup=False, highlight=False)
+        # Unwrapped: where there is no terminal, a line of the log stays one line.
+        self._console.print(self.format(record), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -171,41 +203,47 @@ async def _run(options: argparse.Namespace, console: Console) -> None:
         console.print(
             f"This is a simulation: {options.vpns} VPNs, {options.engines} engines, stabilization "
             f"{options.stabilization:g} s (120 in production). Look at http://127.0.0.1:{port}/ ; Ctrl-C ends it.",
+            soft_wrap=True,
         )
-        acting = loop.create_task(_play(play, app, options, console))
+        pictures = Pictures(app.controller)
+        acting = loop.create_task(_play(play, pictures, options, console))
+        showing = loop.create_task(_show(pictures, app.clock, console))
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, acting.cancel)
         try:
-            await _show(app, acting, console)
+            await asyncio.wait([acting, showing], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            showing.cancel()
             acting.cancel()
-        with suppress(asyncio.CancelledError):
-            await acting
+        for task in (showing, acting):
+            with suppress(asyncio.CancelledError):
+                await task
 
 
-async def _play(play: Play, app: App, options: argparse.Namespace, console: Console) -> None:
+async def _play(play: Play, pictures: Pictures, options: argparse.Namespace, console: Console) -> None:
     def say(text: str) -> None:
-        console.print(text, style="bold cyan", markup=False)
+        console.print(text, style="bold cyan", markup=False, soft_wrap=True)
 
     if options.manual:
         await asyncio.Event().wait()
-    await play.act(app, say)
+    await play.act(pictures, say)
     while not options.once:
-        await play.act(app, say)
+        await play.act(pictures, say)
     say("DEMO: finished; full capacity is restored")
 
 
-async def _show(app: App, acting: asyncio.Task[None], console: Console) -> None:
-    """Keep the table up to date; where there is no terminal, print it when the mode or a phase changes."""
-    clock = app.clock
+async def _show(pictures: Pictures, clock: Clock, console: Console) -> None:
+    """Keep a terminal's table up to date; where there is no terminal, print it when the mode or a phase changes."""
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False, transient=False) as live:
+            while True:
+                live.update(table(pictures.latest, clock.mono()), refresh=True)
+                await asyncio.sleep(REDRAWN_EVERY_S)
     shown: object = None
-    with Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else nullcontext() as live:
-        while not acting.done():
-            snapshot = app.controller.snapshot
-            current = (snapshot.state.mode, tuple(vpn.phase for vpn in snapshot.state.vpns.values()))
-            if isinstance(live, Live):
-                live.update(table(snapshot, clock.mono()), refresh=True)
-            elif current != shown:
-                console.print(table(snapshot, clock.mono()))
-            shown = current
-            await asyncio.wait([acting], timeout=0.25)
+    while True:
+        snapshot = pictures.latest
+        current = (snapshot.state.mode, tuple(vpn.phase for vpn in snapshot.state.vpns.values()))
+        if current != shown:
+            console.print(table(snapshot, clock.mono()))
+        shown = current
+        await pictures.next()
