@@ -26,6 +26,7 @@ class Deferrals:
         self._acting = acting
         self._why = {
             Evacuation.DELAY: f"until the failure has lasted {delay_s:g} s (EVACUATION_DELAY_S)",
+            Evacuation.DOUBT: "until a source says again that the VPN is unhealthy",
             Evacuation.NO_CARRIER: "until another VPN that is healthy has an engine that works",
         }
         self._told: dict[str, set[Evacuation]] = {}

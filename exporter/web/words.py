@@ -29,6 +29,7 @@ CAPACITIES = {
 
 WAITS = {
     Evacuation.DELAY: "the failure has not lasted long enough yet",
+    Evacuation.DOUBT: "no source says any more that the VPN is unhealthy",
     Evacuation.NO_CARRIER: "no other VPN that is healthy has an engine that works",
 }
 
