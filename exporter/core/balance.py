@@ -52,15 +52,15 @@ def to_move(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[st
 
     Successors come first: as long as there is room the VPN is filled, and what it was given so far has to work. At the
     limit one engine goes, and the next fill takes its place. Where MAX_REPLICAS is MIN_REPLICAS there never is room for
-    a successor, so that for a moment one engine is missing.
+    a successor, so that for a moment one engine is missing. A VPN that stabilizes neither gives nor takes.
     """
     if state.mode is not Mode.NORMAL or fleet.own != policy.max_replicas or any(pending.values()):
         return None
     share = shares(policy)
-    surplus = {vpn: fleet.groups[vpn].planned - share[vpn] for vpn in state.carrying}
+    surplus = {vpn: fleet.groups[vpn].planned - share[vpn] for vpn in state.having(Phase.HEALTHY)}
     short = [
         vpn
-        for vpn in state.having(Phase.HEALTHY)
+        for vpn in surplus
         if surplus[vpn] < 0
         and vpn not in state.doubtful
         and all(engine.counted_as is EngineState.WORKING for engine in fleet.on(vpn) if engine.planned)

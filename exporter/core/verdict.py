@@ -46,10 +46,13 @@ def observe(sighting: Sighting, container: Container | None, now: Moment) -> Sig
         updated = replace(updated, healthy_run=_run(container, sighting.healthy_run))
     if container.probed_at is None or container.probe_period_s is None:
         return updated
+    most_s = FROZEN_AFTER_PERIODS * container.probe_period_s
     if container.probed_at != sighting.probed_at:
-        return replace(updated, probed_at=container.probed_at, probe_new_at=now.mono, frozen=False)
-    stale_s = now.mono - sighting.probe_new_at
-    return replace(updated, frozen=stale_s > FROZEN_AFTER_PERIODS * container.probe_period_s)
+        # At the first look only Docker's clock tells how old it is; where that is wrong, the next probe shows it.
+        first = sighting.probed_at is None
+        frozen = first and now.wall.timestamp() - container.probed_at > most_s
+        return replace(updated, probed_at=container.probed_at, probe_new_at=now.mono, frozen=frozen)
+    return replace(updated, frozen=sighting.frozen or now.mono - sighting.probe_new_at > most_s)
 
 
 def _run(container: Container, known: tuple[str, float | None] | None) -> tuple[str, float | None]:

@@ -28,6 +28,8 @@ class DockerSource:
         self._sightings = dict.fromkeys(vpns, Sighting())
         self._said: dict[str, Signal] = {}
         self._stopping: dict[str, Signal] = {}
+        self._stopping_run: dict[str, float | None] = {}
+        """By VPN, the start (Unix seconds by Docker's clock, None: not read) of the run that was told to stop."""
         self._unreadable: set[str] = set()
         """VPNs whose inspection failed: of them only that they do not run is known, from a list."""
 
@@ -41,13 +43,25 @@ class DockerSource:
         self._unreadable = (self._unreadable - set(readable)) | set(unreadable)
         for name, container in vpns.items():
             self._containers[name] = container
+            if name in self._stopping and self._has_stopped(name, container):
+                del self._stopping[name]
             self._sightings[name] = observe(self._sightings[name], container, now)
 
     def told_to_stop(self, vpn: str, now: Moment) -> None:
         """An event tells that a VPN was sent a signal that ends it: before it dies nothing else must count on it."""
         detail = "the container was told to stop"
+        container = self._containers.get(vpn)
+        self._stopping_run[vpn] = None if container is None else container.started_at
         self._stopping[vpn] = Signal(
             vpn, Source.DOCKER, Verdict.SUSPECT, Reason.DOCKER_STOPPING, detail, now, now.mono + STOPPING_S
+        )
+
+    def _has_stopped(self, vpn: str, container: Container | None) -> bool:
+        """Whether a VPN that was told to stop has done so, and been started anew meanwhile or not."""
+        if container is None or container.state is not ContainerState.RUNNING:
+            return True
+        return None not in {container.started_at, self._stopping_run[vpn]} and (
+            container.started_at != self._stopping_run[vpn]
         )
 
     def signals(self, now: Moment) -> list[Signal]:

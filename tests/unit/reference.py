@@ -6,6 +6,7 @@ evacuation and whose an engine is, and keeps no history.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 RUNS = {"running", "restarting"}
@@ -52,6 +53,8 @@ class Vpn:
     starting_since: float | None = None
     probe: float | None = None
     """Number of the newest health probe, None: nobody tells."""
+    probe_wall: float = 0.0
+    """When that was, on the wall clock."""
     probe_seen_at: float = 0.0
     probe_seen: float | None = None
 
@@ -203,7 +206,7 @@ class Reference:
         """A drilled VPN is needed when none of those that are not drilled is known to be healthy."""
         return not any(self.verdict(name, now) == "healthy" for name in self.names if name not in drilled)
 
-    def read(self, now: float) -> None:
+    def read(self, now: float, wall: float) -> None:
         """Docker was read."""
         for vpn in self.vpns.values():
             if vpn.container in DOWN:
@@ -216,7 +219,10 @@ class Reference:
             elif vpn.starting_since is None:
                 vpn.starting_since = now
             if vpn.probe is not None and vpn.probe != vpn.probe_seen:
+                first = vpn.probe_seen is None
                 vpn.probe_seen, vpn.probe_seen_at = vpn.probe, now
+                if first and wall - vpn.probe_wall > 3 * self.probe_period:
+                    vpn.probe_seen_at = -math.inf  # it was frozen before anyone looked
 
     # --- phases and the mode -----------------------------------------------------------------------------------------
 
@@ -232,9 +238,9 @@ class Reference:
             return "outage"
         return "emergency" if failed and self.having("healthy", "stabilizing") else "normal"
 
-    def look(self, now: float) -> None:
+    def look(self, now: float, wall: float) -> None:
         """One look at everything."""
-        self.read(now)
+        self.read(now, wall)
         self.incidents = {key: i for key, i in self.incidents.items() if i.expires > now}
         self.drills = {name: end for name, end in self.drills.items() if end > now}
         if self.drills and self.needs_drilled(set(self.drills), now):
@@ -285,11 +291,13 @@ class Reference:
         return {key for key, e in theirs.items() if (e.label or self.others) == "park" and not e.owner_at_work}
 
     def evacuation(self, name: str, now: float) -> str | None:
-        """Safe, or what it waits for: a carrier, unless nobody wants an engine, and the delay. None: nothing to do."""
+        """Safe, or what it waits for: evidence, a carrier if an engine is wanted, the delay. None: nothing to do."""
         if self.mode != "emergency" or self.vpns[name].phase != "failed":
             return None
         if not self.to_remove(name) | self.to_stop(name):
             return None
+        if name in self.doubtful:
+            return "doubt"
         if self.minimum > 0 and not self.carriers():
             return "no_carrier"
         if name in self.doubtful:

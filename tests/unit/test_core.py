@@ -96,13 +96,24 @@ def test_what_docker_says_of_a_vpn(container: Container | None, sighting: Sighti
 
 def test_a_health_freezes_when_its_newest_probe_stays_the_same() -> None:
     """Three probe periods without a new probe, by the monotonic clock alone; a new probe ends it."""
-    container = vpn(probed_at=50.0, probe_period_s=10.0)
+    container = vpn(probed_at=moment(-5).wall.timestamp(), probe_period_s=10.0)
     seen = observe(Sighting(), container, moment(0))
     assert not observe(seen, container, moment(30)).frozen
     frozen = observe(seen, container, moment(31))
     assert frozen.frozen
     assert not observe(frozen, replace(container, probed_at=51.0), moment(32)).frozen
     assert observe(frozen, replace(container, probed_at=None), moment(33)).frozen, "a list call tells nothing of probes"
+
+
+def test_a_health_that_was_frozen_before_the_first_look_says_nothing() -> None:
+    """Docker's clock tells how old the newest probe is; where that clock is wrong, the next probe shows it."""
+    container = vpn(probed_at=moment(-31).wall.timestamp(), probe_period_s=10.0)
+    assert not observe(Sighting(), container, moment(-1)).frozen
+    frozen = observe(Sighting(), container, moment(0))
+    assert frozen.frozen
+    assert docker_signal("gluetun", container, frozen, 120.0, NOW) is None
+    assert observe(frozen, container, moment(1)).frozen
+    assert not observe(frozen, replace(container, probed_at=moment(-30).wall.timestamp()), moment(5)).frozen
 
 
 D, A, O = Source.DOCKER, Source.ALERTMANAGER, Source.OPERATOR  # noqa: E741 - short in a table

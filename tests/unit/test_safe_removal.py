@@ -81,6 +81,16 @@ def test_what_makes_a_carrier(
     assert evacuations(state, fleet, replace(policy, min_replicas=0)) == {"gluetun_2": SAFE}
 
 
+@pytest.mark.parametrize("minimum", [0, 10])
+def test_nothing_is_removed_while_the_failure_itself_is_in_doubt(policy: Policy, minimum: int) -> None:
+    """No source says any more that the VPN is unhealthy: its phase stays, and so do its engines."""
+    fleet = fleet_of(gluetun=1, gluetun_2=2)
+    state = replace(state_of(policy, Phase.HEALTHY, Phase.FAILED), doubtful=frozenset({"gluetun_2"}))
+    assert evacuations(state, fleet, replace(policy, min_replicas=minimum)) == {
+        "gluetun_2": evacuation.Evacuation.DOUBT
+    }
+
+
 def test_what_others_made_is_removed_only_where_they_ask_for_it(policy: Policy) -> None:
     """On a failed VPN their engines are stopped as far as they run, or left; own ones are ghosts without asking."""
     fleet = fleet_of(gluetun=1, gluetun_2=len(ContainerState))

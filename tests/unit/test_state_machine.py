@@ -163,6 +163,9 @@ class CoreAgainstModel(RuleBasedStateMachine):
         vpn = self.model.vpns[name]
         if running and (anew or vpn.container in reference.DOWN):
             vpn.start = self.numbers
+        # No two alike, though they are shown at the same time.
+        vpn.probe_wall = self.passed + self.jumped + self.numbers * 0.001
+        probed_at = moment(vpn.probe_wall).wall.timestamp()
         self.containers[name] = (
             None
             if word == "missing"
@@ -172,7 +175,7 @@ class CoreAgainstModel(RuleBasedStateMachine):
                 ContainerState.RUNNING if running else STATES[word],
                 ContainerHealth(word) if running else ContainerHealth.HEALTHY,
                 started_at=float(vpn.start),
-                probed_at=float(self.numbers) if running and self.probed and word != "none" else None,
+                probed_at=probed_at if running and self.probed and word != "none" else None,
                 probe_period_s=PROBE_S if self.probed else None,
             )
         )
@@ -371,7 +374,7 @@ class CoreAgainstModel(RuleBasedStateMachine):
         )
         assert all(state.vpns[c.vpn].reason for c in modes)
         self.entries += sum(c.after is Mode.EMERGENCY for c in modes)
-        self.model.look(now.mono)
+        self.model.look(now.mono, self.passed + self.jumped)
 
     def _signals(self) -> list[Signal]:
         now, found = self.now, [*self.drills.values(), *self.suspicions.values()]
