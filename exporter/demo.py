@@ -236,9 +236,12 @@ async def _show(pictures: Pictures, clock: Clock, console: Console) -> None:
     """Keep a terminal's table up to date; where there is no terminal, print it when the mode or a phase changes."""
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=False) as live:
-            while True:
-                live.update(table(pictures.latest, clock.mono()), refresh=True)
-                await asyncio.sleep(REDRAWN_EVERY_S)
+            try:
+                while True:
+                    live.update(table(pictures.latest, clock.mono()), refresh=True)
+                    await asyncio.sleep(REDRAWN_EVERY_S)
+            finally:
+                live.update(table(pictures.latest, clock.mono()), refresh=True)  # what stays on the screen
     shown: object = None
     while True:
         snapshot = pictures.latest
