@@ -140,7 +140,10 @@ def _state(text: str) -> ContainerState:
         return ContainerState.DEAD
 
 
-def _health(text: str) -> ContainerHealth:
+def _health(text: str, state: ContainerState) -> ContainerHealth:
+    """None unless it runs: an inspection still tells the last one of a container that ended, and a list does not."""
+    if state is not ContainerState.RUNNING:
+        return ContainerHealth.NONE
     try:
         return ContainerHealth(text)
     except ValueError:
@@ -156,11 +159,12 @@ def listed(body: dict[str, Any]) -> Container:
     if not health:
         match = _HEALTH_TEXT.search(status)
         health = match[1].removeprefix("health: ") if match else "none"
+    state = _state(body.get("State") or "")
     return Container(
         id=body["Id"],
         name=own.removeprefix("/"),
-        state=_state(body.get("State") or ""),
-        health=_health(health),
+        state=state,
+        health=_health(health, state),
         labels=body.get("Labels") or {},
         network=_network(body),
         created_at=float(body.get("Created") or 0),
@@ -175,6 +179,7 @@ def inspected(body: dict[str, Any]) -> Container:
     config = body.get("Config") or {}
     health = state.get("Health") or {}
     status = health.get("Status") or "none"
+    shown = _state(state.get("Status") or "")
     probes = health.get("Log") or []
     check = config.get("Healthcheck") or {}
     period = None
@@ -183,8 +188,8 @@ def inspected(body: dict[str, Any]) -> Container:
     return Container(
         id=body["Id"],
         name=body["Name"].removeprefix("/"),
-        state=_state(state.get("Status") or ""),
-        health=_health(status),
+        state=shown,
+        health=_health(status, shown),
         labels=config.get("Labels") or {},
         network=_network(body),
         created_at=unix_time(body.get("Created")) or 0.0,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.docker.engines import VERSIONS, Daemons, Version
-from tests.docker.trouble import EVENTS, fleet
+from tests.docker.trouble import EVENTS, LATER_S, fleet
 from tests.support.lab import Lab
 from tests.support.lab_sidecar import Sidecar
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 SHARE = 5
 
 
-def lost(daemon: PrivateDockerd, event: Callable[[Lab, Sidecar], None]) -> str:
+def lost(daemon: PrivateDockerd, event: Callable[[Lab, Sidecar], None], later_s: float) -> str:
     """The engines that are not there any more, and the emergencies that were entered."""
     lab = Lab(daemon)
     lab.purge()
     with tempfile.TemporaryDirectory(prefix="mayday-") as directory:
         sidecar = Sidecar(lab, Path(directory))
         try:
-            before = set(fleet(lab, sidecar, SHARE).values())
+            before = set(fleet(lab, sidecar, SHARE, later_s).values())
             event(lab, sidecar)
             gone = before - set(lab.ids().values())
             entered = sum("ENTERING" in line for line in sidecar.log.read_text().splitlines())
@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--version", type=Version, action="append", help="a Debian suite; empty: the installed engine")
     parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--only", default="", help="events whose name holds this")
+    parser.add_argument("--later", type=float, default=LATER_S, help="how much later one VPN is probed, seconds")
     options = parser.parse_args()
     daemons = Daemons(first_number=40)
     try:
@@ -60,7 +61,7 @@ def main() -> int:
                     if options.only not in full:
                         continue
                     daemon = daemons.get(version, live_restore=live_restore)
-                    results = [lost(daemon, event) for _ in range(options.trials)]
+                    results = [lost(daemon, event, options.later) for _ in range(options.trials)]
                     print(f"{version!s:<10} {full:<42} {'; '.join(results)}", flush=True)
     finally:
         daemons.destroy()

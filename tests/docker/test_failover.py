@@ -123,13 +123,13 @@ def test_engines_whose_vpn_was_restarted_while_nobody_looked(lab: Lab, sidecar: 
 
 
 def test_mayday_starts_into_an_emergency(lab: Lab, sidecar: Sidecar) -> None:
-    """A VPN that is already down is an emergency, and its engines are ghosts."""
+    """A VPN that is already down is an emergency. It may be about to start, as after a boot; then its engines go."""
     lab.vpn("gluetun")
     lab.vpn("gluetun_2")
     for index in range(3):
         lab.engine("gluetun_2", 19500 + index, f"ghost-{index}", own=True)
     lab.api.kill("gluetun_2")
-    sidecar.start()
+    sidecar.start(VPN_START_TIMEOUT_S="3")
     sidecar.await_failed("gluetun_2")
 
 

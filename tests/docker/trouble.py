@@ -22,10 +22,10 @@ LATER_S = 4.0
 """One VPN's first probe comes that much later than the other's: two tunnels are never up at the same moment."""
 
 
-def fleet(lab: Lab, sidecar: Sidecar, share: int = 2, **environment: str) -> dict[str, str]:
+def fleet(lab: Lab, sidecar: Sidecar, share: int = 2, later_s: float = LATER_S, **environment: str) -> dict[str, str]:
     """Two VPNs that come back by themselves, one of them later, and their engines; returns the engines' ids."""
     lab.vpn("gluetun", restart="unless-stopped")
-    lab.vpn("gluetun_2", restart="unless-stopped", interval_s=LATER_S)
+    lab.vpn("gluetun_2", restart="unless-stopped", interval_s=later_s)
     sidecar.start(**{"MIN_REPLICAS": str(2 * share), "EVACUATION_DELAY_S": "5", **environment})
     sidecar.await_whole(share)
     return lab.ids()

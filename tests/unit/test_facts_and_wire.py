@@ -59,6 +59,18 @@ def test_an_item_of_a_list() -> None:
     assert wire.listed(listed(State="something new")).state is ContainerState.DEAD
 
 
+@pytest.mark.parametrize("state", ["running", "exited", "paused"])
+def test_a_list_and_an_inspection_of_one_container_agree(state: str) -> None:
+    """An inspection tells the last health of a container that does not run, a list does not. Taken for a change, every
+    second audit would have the event stream opened anew."""
+    running = state == "running"
+    shown = wire.listed(listed(State=state, Status="Up 5 minutes (unhealthy)" if running else "Exited (137)"))
+    inspection = {"Id": "a" * 64, "Name": "/gluetun", "State": {"Status": state, "Health": {"Status": "unhealthy"}}}
+    looked_at = wire.inspected(inspection)
+    assert (shown.state, shown.health) == (looked_at.state, looked_at.health)
+    assert (looked_at.health is ContainerHealth.UNHEALTHY) is running
+
+
 def test_times_of_docker() -> None:
     """Nine digits, offsets, and the zero time."""
     assert wire.unix_time("2025-11-07T22:03:33.123456789Z") == pytest.approx(1762553013.123456)
