@@ -168,7 +168,8 @@ class Steps(Watch):
         elif mode == "emergency" and capacity == "full":
             asked = even(policy.min_replicas, [v for v in policy.vpns if phases[v] in {"healthy", "stabilizing"}])
         healthy = [vpn for vpn in policy.vpns if phases[vpn] == "healthy"]
-        carrying = [box for vpn in healthy for box in self.truth.engines(vpn)]
+        # One in doubt is looked past.
+        carrying = [box for vpn in healthy if self.truth.says[vpn] == "good" for box in self.truth.engines(vpn)]
         if healthy and not any(self.truth.engines_are.serves(box) and not self._silent(box) for box in carrying):
             self.no_engine_at = self.clock.age()
         asked = {v: min(asked.get(v, 0), len(policy.ports[v])) if phases[v] == "healthy" else 0 for v in policy.vpns}
