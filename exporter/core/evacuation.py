@@ -35,8 +35,6 @@ class Evacuation(StrEnum):
     """At this moment nothing says that the VPN is unhealthy: that it has failed is remembered only."""
     STARTING = "starting"
     """It has not been healthy since Mayday or Docker came up, and may be about to start, as after a boot."""
-    DOUBT = "doubt"
-    """No source says any more that the VPN is unhealthy, and none says that it is healthy."""
     NO_CARRIER = "no_carrier"
     """No other VPN carries: to remove engines might cost the only ones that can work again."""
 
@@ -60,8 +58,6 @@ def assess(
     """Whether the evacuation of a VPN is safe now (monotonic seconds); None: there is nothing to evacuate."""
     if not must_evacuate(state, vpn) or not (ghosts(fleet, vpn) or to_park(state, fleet, policy, vpn, taken_back)):
         return None
-    if vpn in state.doubtful:
-        return Evacuation.DOUBT
     if policy.min_replicas and not carriers(state, fleet):
         return Evacuation.NO_CARRIER
     if vpn in state.doubtful:

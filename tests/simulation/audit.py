@@ -60,7 +60,10 @@ class AuditedRuntime:
         return listing
 
     async def inspect(self, ref: str) -> Container | None:
-        return await self._read(f"inspect {ref[:12]}", self._runtime.inspect(ref))
+        self._oracle.uninspected.add(ref)
+        found = await self._read(f"inspect {ref[:12]}", self._runtime.inspect(ref))
+        self._oracle.uninspected.discard(ref)
+        return found
 
     async def blueprint(self, container_id: str) -> EngineSpec:
         return await self._count(self._runtime.blueprint(container_id))

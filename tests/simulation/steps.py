@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.engines import NEVER, own
+from tests.simulation.truth import START_TIMEOUT_S
 from tests.simulation.watch import Life, Watch
 
 if TYPE_CHECKING:
@@ -168,7 +169,8 @@ class Steps(Watch):
         elif mode == "emergency" and capacity == "full":
             asked = even(policy.min_replicas, [v for v in policy.vpns if phases[v] in {"healthy", "stabilizing"}])
         healthy = [vpn for vpn in policy.vpns if phases[vpn] == "healthy"]
-        carrying = [box for vpn in healthy for box in self.truth.engines(vpn)]
+        # One in doubt is looked past.
+        carrying = [box for vpn in healthy if self.truth.says[vpn] == "good" for box in self.truth.engines(vpn)]
         if healthy and not any(self.truth.engines_are.serves(box) and not self._silent(box) for box in carrying):
             self.no_engine_at = self.clock.age()
         asked = {v: min(asked.get(v, 0), len(policy.ports[v])) if phases[v] == "healthy" else 0 for v in policy.vpns}
@@ -211,6 +213,9 @@ class Steps(Watch):
             if self.truth.steady(vpn, "good", patience_s) and behind and not excused:
                 self.note(f"{vpn} is well for {patience_s:g} s, and its phase is {phase} (section 2)")
             ripe = age - since > PATIENCE_S + self.evacuation_delay_s and self._carried_s(vpn) > PATIENCE_S
+            # What does not run when Mayday or Docker comes up may be about to start.
+            came_up = max(self.truth.life_began, life.last_loss)
+            ripe = ripe and age - came_up > START_TIMEOUT_S + PATIENCE_S
             if phase == "failed" and str(now.state.mode) == "emergency" and ripe:
                 there = [b for b in self.truth.own_engines(vpn) if self.truth.traceable(b)]
                 left = [
@@ -237,7 +242,11 @@ class Steps(Watch):
         """Note beside which failed VPNs another carries that nobody can doubt."""
         for vpn in self.truth.vpns:
             carriers = self.truth.carriers(vpn, 0.0, strict=True)
-            sure = any(str(now.state.vpns[c].phase) == "healthy" and c not in self.unreachable for c in carriers)
+            # One that cannot be inspected is unknown by itself, until it is asked again.
+            sure = any(
+                str(now.state.vpns[c].phase) == "healthy" and c not in self.unreachable and c not in self.uninspected
+                for c in carriers
+            )
             if not sure:
                 self.carried_since.pop(vpn, None)
                 self.truth.needed(vpn)

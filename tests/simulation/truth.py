@@ -184,7 +184,21 @@ class Truth:
         begun = max(self.appeared.get(box.id, now), self.started[box.id], self.life_began)
         unasked = box.broken and now - max(begun, self.engines_are.served_at[box.id]) <= NOTICED_S
         runs = vpn is not None and box.state is ContainerState.RUNNING is vpn.state
-        return self.engines_are.served_lately(box, now, grace_s) or (unasked and runs)
+        return self.engines_are.served_lately(box, now, grace_s) or (runs and (unasked or self.looks_connected(box)))
+
+    def looks_connected(self, box: Box) -> bool:
+        """Whether Docker's own times say that an engine has its network, and are wrong.
+
+        It was created after its VPN's last start, by a clock that was set back between the two.
+        """
+        vpn = self.engines_are.home(box)
+        return (
+            vpn is not None
+            and vpn.started_at is not None
+            and box.created_at > vpn.started_at
+            and box.namespace != vpn.namespace
+            and self.set_back_at > NEVER
+        )
 
     def orphaned(self, box: Box) -> bool:
         """Whether an engine is attached to a container that is not its VPN's any more."""

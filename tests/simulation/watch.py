@@ -112,6 +112,8 @@ class Watch:
     """Since when Docker has answered every call, quickly and without error; None: it does not."""
     unreachable: set[str] = field(default_factory=set)
     """VPNs whose engines Mayday cannot ask."""
+    uninspected: set[str] = field(default_factory=set)
+    """Containers whose newest inspection failed."""
     last_failed: str = ""
     """The VPN of the last emergency of two VPNs."""
     failing_order: list[str] = field(default_factory=list)

@@ -296,8 +296,6 @@ class Reference:
             return None
         if not self.to_remove(name) | self.to_stop(name):
             return None
-        if name in self.doubtful:
-            return "doubt"
         if self.minimum > 0 and not self.carriers():
             return "no_carrier"
         if name in self.doubtful:

@@ -87,7 +87,7 @@ def test_nothing_is_removed_while_the_failure_itself_is_in_doubt(policy: Policy,
     fleet = fleet_of(gluetun=1, gluetun_2=2)
     state = replace(state_of(policy, Phase.HEALTHY, Phase.FAILED), doubtful=frozenset({"gluetun_2"}))
     assert evacuations(state, fleet, replace(policy, min_replicas=minimum)) == {
-        "gluetun_2": evacuation.Evacuation.DOUBT
+        "gluetun_2": evacuation.Evacuation.IN_DOUBT
     }
 
 
