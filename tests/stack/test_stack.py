@@ -52,6 +52,23 @@ async def test_a_failure_is_told_to_the_operator_and_its_end_too(tmp_path: Path)
         assert await stack.prometheus.value("sum(mayday_webhook_alerts_total)") == 0
 
 
+async def test_a_drill_pages_no_one(tmp_path: Path) -> None:
+    """A drill is an emergency that Alertmanager knows as a drill: the operator hears of neither, nor Mayday of its own."""
+    async with Stack(tmp_path) as stack:
+        stack.mayday.controller.start_drill("gluetun_2", 60.0, "a test")
+        assert stack.mayday.controller.is_emergency_mode()
+
+        async def known() -> bool:
+            return any(alert["labels"]["alertname"] == "MaydayDrill" for alert in await stack.alertmanager.alerts())
+
+        await until(known, "Alertmanager knows of the drill")
+        await asyncio.sleep(4)  # evaluations and notifications, each every second
+        told = {told.labels["alertname"] for told in stack.neighbours.told if told.labels["severity"] == "critical"}
+        assert not told
+        assert "MaydayDrill" not in {told.labels["alertname"] for told in stack.neighbours.told}
+        assert await stack.prometheus.value("sum(mayday_webhook_alerts_total)") == 0
+
+
 async def test_an_outage_silences_what_follows_from_it(tmp_path: Path) -> None:
     """One VPN fails, then the other: the operator hears that the emergency is an outage now, and nothing besides.
 
