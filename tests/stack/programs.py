@@ -214,9 +214,9 @@ class Alertmanager(Program):
                 route |= {"group_wait": "0s", "group_interval": INTERVAL, "repeat_interval": "10m"}
         if self._own_alerts_to_mayday:
             config["route"]["routes"][0]["matchers"] = ['vpn=~".+"']
-        operator, mayday = config["receivers"]
-        operator["webhook_configs"] = [{"url": self._operator, "send_resolved": True}]
-        webhook = mayday["webhook_configs"][0]
+        receivers = {receiver["name"]: receiver for receiver in config["receivers"]}
+        receivers["operator"]["webhook_configs"] = [{"url": self._operator, "send_resolved": True}]
+        webhook = receivers["mayday"]["webhook_configs"][0]
         webhook["url"] = webhook["url"].replace("mayday:8000", self._mayday)
         if self._token_file:
             webhook["http_config"]["authorization"]["credentials_file"] = str(self._token_file)

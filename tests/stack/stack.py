@@ -38,10 +38,12 @@ class Told:
 
 @dataclass
 class Neighbours:
-    """What the test itself runs: the operator's receiver, and a probe through each VPN."""
+    """What the test itself runs: the operator's receiver, a probe through each VPN, and the VPNs' forwarded ports."""
 
     told: list[Told] = field(default_factory=list)
     probes: dict[str, int] = field(default_factory=lambda: {"gluetun": 1, "gluetun_2": 1})
+    forwarded: dict[str, int] = field(default_factory=dict)
+    """By VPN; one that is not named does not say."""
     port: int = 0
 
     async def listen(self) -> web.AppRunner:
@@ -64,6 +66,10 @@ class Neighbours:
         lines = ["# TYPE probe_success gauge"]
         lines += [f'probe_success{{vpn="{vpn}"}} {value}' for vpn, value in self.probes.items()]
         return web.Response(text="\n".join(lines) + "\n", headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def forwarded_port(self, vpn: str) -> int | None:
+        """What a VPN says when it is asked for its port."""
+        return self.forwarded.get(vpn)
 
     async def hears(self, status: str, name: str, since: float = 0.0) -> Told:
         """Wait for an alert of that status and name, told after `since` (monotonic)."""
@@ -201,7 +207,7 @@ class Stack:
             "STATE_DIR": str(self._directory / "state"),
         }
         settings = replace(from_environment(environment), autoscale_interval_s=0.5, engine_health_interval_s=0.5)
-        return mayday_on(self.host, settings)
+        return mayday_on(self.host, settings, forwarded_port=self.neighbours.forwarded_port)
 
     async def in_emergency(self, *, yes: bool) -> None:
         """Wait until Mayday is, or is not, in emergency mode."""

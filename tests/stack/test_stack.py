@@ -52,6 +52,23 @@ async def test_a_failure_is_told_to_the_operator_and_its_end_too(tmp_path: Path)
         assert await stack.prometheus.value("sum(mayday_webhook_alerts_total)") == 0
 
 
+async def test_a_drill_pages_no_one(tmp_path: Path) -> None:
+    """A drill is an emergency that Alertmanager knows as a drill: the operator hears of neither, nor does Mayday."""
+    async with Stack(tmp_path) as stack:
+        stack.mayday.controller.start_drill("gluetun_2", 60.0, "a test")
+        assert stack.mayday.controller.is_emergency_mode()
+
+        async def known() -> bool:
+            return any(alert["labels"]["alertname"] == "MaydayDrill" for alert in await stack.alertmanager.alerts())
+
+        await until(known, "Alertmanager knows of the drill")
+        await asyncio.sleep(4)  # evaluations and notifications, each every second
+        about_it = [told.labels for told in stack.neighbours.told if told.labels.get("vpn") == "gluetun_2"]
+        assert "critical" not in {labels["severity"] for labels in about_it}
+        assert "MaydayDrill" not in {labels["alertname"] for labels in about_it}
+        assert await stack.prometheus.value("sum(mayday_webhook_alerts_total)") == 0
+
+
 async def test_an_outage_silences_what_follows_from_it(tmp_path: Path) -> None:
     """One VPN fails, then the other: the operator hears that the emergency is an outage now, and nothing besides.
 
@@ -179,6 +196,7 @@ async def test_every_query_of_every_panel_has_an_answer(tmp_path: Path) -> None:
     """After a failure and a recovery, Prometheus answers each query of both dashboards with numbers."""
     async with Stack(tmp_path) as stack:
         began = time.time()
+        stack.neighbours.forwarded["gluetun_2"] = 41000  # asked for when it is healthy again
         stack.host.set_truth("gluetun_2", good=False)
         await stack.in_emergency(yes=True)
         await stack.neighbours.hears("firing", "MaydayEmergencyMode")
