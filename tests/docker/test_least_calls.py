@@ -69,7 +69,7 @@ def test_everything_that_mayday_does_passes_and_every_call_is_needed(lab: Lab, s
         code, made = sidecar.call("POST", "/engines", {"vpn": "gluetun"})
         assert code == 201
         assert sidecar.call("DELETE", f"/engines/{made['container_name']}")[0] == 200
-        lab.engine("gluetun", 19100, "never-started", start=False)
+        lab.engine("gluetun", 19100, "never-started", start=False, own=True)
         sidecar.stop()
         sidecar.start()
         wait_for(lambda: "never-started" in lab.engines(running=True), "what was never started is")
