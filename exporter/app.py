@@ -102,7 +102,7 @@ class App:
         self.metrics.expose(lambda: self.controller.snapshot, self.clock, settings.control, Control)
 
     async def __aenter__(self) -> Self:
-        """Start every part, the web server first: whoever waits for readiness is answered from the beginning."""
+        """Start every part, the web server first: a probe for readiness is answered from the beginning."""
         await self.lives.begin()
         if self._session is None and (self._probe is None or self._serve):
             self._session = aiohttp.ClientSession()

@@ -174,7 +174,7 @@ class Jobs:
         self._run_again(work, vpn, key, again_s)
 
     def _run_again(self, work: Work, vpn: str | None, key: str, again_s: float | None) -> None:
-        """Schedule the next try: at once if somebody asked meanwhile, with a back-off if this one did not finish."""
+        """Schedule the next try: at once if it was asked for meanwhile, with a back-off if this one did not finish."""
         asked = key in self._again
         self._again.discard(key)
         if again_s is None:

@@ -71,7 +71,7 @@ class Lives:
             recorder.lived("settings_changed", f"Settings have changed since the last run: {changes}", logging.WARNING)
 
     def _first_reading(self, snapshot: Snapshot) -> None:
-        """Tell once of engines that belong to nobody any more."""
+        """Tell once of engines whose VPN is no longer configured."""
         if self._counted or not snapshot.ready:
             return
         self._counted = True

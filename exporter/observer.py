@@ -82,7 +82,7 @@ class Observer:
     async def _follow_once(self) -> None:
         stream = await self._runtime.events()
         self._stream = stream
-        # Whatever happened while nobody listened is found by reading everything now; events that come meanwhile wait
+        # What happened while there was no stream is found by reading everything now; events that come meanwhile wait
         # in the stream.
         await self.audit(whole=True)
         self._controller.stream_connected(connected=True)

@@ -46,7 +46,7 @@ class ManagedLabel:
 def vpn_of(container: Container, vpns: Mapping[str, Container | None], known_ids: Mapping[str, str]) -> str | None:
     """The configured VPN whose network an engine shares, or shared before that VPN was recreated; None: none of them.
 
-    The network id decides; the label decides only where the id is that of a container nobody remembers.
+    The network id decides; the label decides only where the id is that of a container that is not remembered.
     `known_ids` maps ids of VPN containers, past ones included, to names.
     """
     if container.network is None or container.name in vpns:
@@ -72,7 +72,7 @@ def namespace_of(vpn: Container | None) -> Namespace | None:
 
 
 def orphan_kind(engine: Container, vpn: Container | None, joined: Namespace | None) -> Orphan | None:
-    """How the engine lost its network, or None when it has it, or when nobody can tell yet.
+    """How the engine lost its network, or None when it has it, or when that cannot be told yet.
 
     Where the namespace that the engine joined is known, it decides. Otherwise times do, which a clock that was set back
     can put out of order: an engine that was created after its VPN's last start joined the present namespace, whatever

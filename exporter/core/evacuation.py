@@ -1,6 +1,6 @@
 """When the engines of a failed VPN go, and which: only when that is safe, needed at this moment, and Mayday's to do.
 
-Nothing here acts: whoever acts asks again right before each call, because the answer may have changed meanwhile.
+Nothing here acts: before each call the question is asked again, because the answer may have changed meanwhile.
 """
 
 from __future__ import annotations

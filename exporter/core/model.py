@@ -170,7 +170,7 @@ class Orphan(StrEnum):
     RECREATE = "recreate"
     """Its VPN container was recreated under another id: only a new container can join."""
     NEVER_STARTED = "never_started"
-    """It was created and its start never came: whoever made it was cut off in between."""
+    """It was created and its start never came: its maker was cut off in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Engine:
     healthy: bool | None = None
     """What its HTTP API last said; None when it was not asked yet."""
     explicit: bool = False
-    """Somebody asked for it through the API: it comes on top of the share."""
+    """It was asked for through the API: it comes on top of the share."""
     forwarded: bool = False
     forwarded_port: int | None = None
     """Whether it was made to listen on the port that the VPN provider forwards, and on which; None: others made it."""

@@ -67,7 +67,7 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why nobody can be provisioned to, and for how long (None: nobody can say)."""
+    """Why no engine can be provisioned, and for how long (None: not known)."""
 
     code: str
     message: str
@@ -211,7 +211,7 @@ def fills(state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str,
 def choose_vpn(
     state: FleetState, fleet: Fleet, policy: Policy, pending: Mapping[str, int], mono: float, wanted: str | None = None
 ) -> str | Refusal:
-    """The VPN for an engine that somebody asked for: the least loaded in phase healthy, or why there is none."""
+    """The VPN for an engine that was asked for: the least loaded in phase healthy, or why there is none."""
     if fleet.own + sum(pending.values()) >= policy.max_replicas:
         return Refusal("max_replicas", f"the fleet is at its limit of {policy.max_replicas} own engines (MAX_REPLICAS)")
     candidates = [
@@ -263,7 +263,7 @@ def target(state: FleetState, policy: Policy, vpn: str) -> int:
 def carried(state: FleetState, fleet: Fleet, vpn: str) -> int:
     """How many engines of a VPN count towards what it should carry.
 
-    For relief only those that work, and orphans, which are repaired anyway: nobody replaces others in an emergency.
+    For relief only those that work, and orphans, which are repaired anyway: others are not replaced in an emergency.
     """
     if vpn != state.relief:
         return fleet.groups[vpn].planned

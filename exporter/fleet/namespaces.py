@@ -80,7 +80,7 @@ class Namespaces:
         if joined is None or engine.started_at is None:
             return
         if joined.namespace == present[0]:
-            # Whoever started it since, it was into the same namespace; and now its time is known.
+            # It may have been started since, but into the same namespace; and now its time is known.
             self._joined[engine.id] = Joined(present[0], engine.started_at)
         elif not joined.began_with(engine.started_at):
             del self._joined[engine.id]
@@ -104,7 +104,7 @@ class Namespaces:
     def started(self, container_id: str, joined: Namespace | None, now: Moment, began: float) -> None:
         """We started an engine, with a call made at `began` (Unix seconds); `joined` is the namespace it joined.
 
-        None: its VPN was started meanwhile, and nobody can tell which of the two it is.
+        None: its VPN was started meanwhile, and which of the two it is cannot be told.
         """
         self._joined.pop(container_id, None)
         if joined is not None:

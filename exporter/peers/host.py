@@ -52,7 +52,7 @@ class Siblings:
         """
         listing = list(listing)
         self._controller.note(OwnNetworks(own_networks(listing, self._own_id)))
-        # One that is paused does not act, so nobody waits for it.
+        # One that is paused does not act, so none waits for it.
         maydays = {c.id: c for c in listing if SIDECAR_LABEL in c.labels and c.state is ContainerState.RUNNING}
         me = maydays.pop(self._own_id or "", None)
         if me is None:

@@ -51,7 +51,7 @@ class Box:
     policy: str = "unless-stopped"
     """Restart policy; followed when the daemon starts, and by `crash`."""
     restarts_itself: bool = False
-    """Its restart policy is followed after `kill` too, which otherwise stands for somebody's `docker kill`."""
+    """Its restart policy is followed after `kill` too, which otherwise stands for a `docker kill` by hand."""
     crashes: bool = False
     """Its process ends moments after each start, as with a stranger on its port: a restart loop."""
     backoff_s: float = 0.0

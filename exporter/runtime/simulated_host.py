@@ -195,7 +195,7 @@ class SimulatedHost(SimulatedDaemon):
         await self.terminate(list(self.boxes.values()))
 
     def power_lost(self) -> None:
-        """Everything ends at once, and nobody is told."""
+        """Everything ends at once, without an event."""
         for box in self.boxes.values():
             box.resumes = box.policy != "no" and (box.state in ALIVE or box.state is ContainerState.RESTARTING)
             if box.resumes or box.state in ALIVE:

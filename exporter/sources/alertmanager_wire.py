@@ -39,7 +39,7 @@ LABEL_LIMIT = 1024
 NOTES_LIMIT = 100
 """Different things that are told of what cannot be used, at most: senders choose how many there are."""
 SHOWN_LIMIT = 100
-"""Characters of somebody else's text in a log line, at most."""
+"""Characters of a text from outside in a log line, at most."""
 
 
 class Ignored(StrEnum):

@@ -124,7 +124,7 @@ class Recorder:
             self._append(Kind.ACTION, reason, message, vpn, details)
 
     def refused(self, reason: str, message: str, vpn: str | None = None) -> None:
-        """Somebody's request was refused."""
+        """A request was refused."""
         self._tell_repeatedly(logging.INFO, Kind.REFUSAL, reason, message, vpn, {}, "Refused: ")
 
     def _tell_repeatedly(
