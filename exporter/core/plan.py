@@ -101,21 +101,33 @@ def orphans(state: FleetState, fleet: Fleet) -> list[Engine]:
 
 
 def superseded(state: FleetState, fleet: Fleet) -> list[Engine]:
-    """The own orphans whose successor works: they go."""
-    return (
-        [
-            engine
-            for engine in fleet.engines
-            if engine.own
-            and engine.orphan is Orphan.RECREATE
-            and (successor := fleet.successors.get(engine.id)) is not None
-            and successor.state is ContainerState.RUNNING
-            and successor.orphan is None
-            and may_repair_on(state, engine.vpn)
-        ]
-        if fleet.successors
-        else []
-    )
+    """The own orphans whose successor works: they go.
+
+    A successor may be an orphan again before what it was made from is gone; then the oldest goes first, so that none is
+    left without one, to be made anew a second time.
+    """
+    if not fleet.successors:
+        return []
+    there = {engine.id for engine in fleet.engines}
+    return [
+        engine
+        for engine in fleet.engines
+        if engine.own
+        and engine.orphan is Orphan.RECREATE
+        and engine.successor_of not in there
+        and (last := _last_successor(fleet, engine)) is not engine
+        and last.state is ContainerState.RUNNING
+        and last.orphan is None
+        and may_repair_on(state, engine.vpn)
+    ]
+
+
+def _last_successor(fleet: Fleet, engine: Engine) -> Engine:
+    last, seen = engine, {engine.id}
+    while (following := fleet.successors.get(last.id)) is not None and following.id not in seen:
+        last = following
+        seen.add(last.id)
+    return last
 
 
 def health_manager_runs(state: FleetState) -> bool:

@@ -254,3 +254,18 @@ def test_what_holds_no_place_of_the_share(policy: Policy, changes: dict[str, Any
     assert [(fill.vpn, fill.count) for fill in plan.fills(state, mixed, policy, {})] == [("gluetun", 2)]
     tight = replace(policy, max_replicas=10)
     assert sum(fill.count for fill in plan.fills(state, mixed, tight, {})) == 10 - sum(e.own for e in mixed.engines)
+
+
+def test_a_successor_that_lost_its_network_again_leaves_no_second_one(policy: Policy) -> None:
+    """Its VPN was recreated twice: the oldest goes first, once the last one works, and none is made anew twice."""
+    state = state_of(policy, Phase.HEALTHY, Phase.HEALTHY)
+    one, two, three = fleet_of(gluetun=3).on("gluetun")
+    one = replace(one, orphan=Orphan.RECREATE)
+    two = replace(two, orphan=Orphan.RECREATE, successor_of=one.id)
+    fleet = with_engines(fleet_of(gluetun=0), "gluetun", one, two)
+    assert (plan.orphans(state, fleet), plan.superseded(state, fleet), fleet.own) == ([two], [], 1)
+    three = replace(three, successor_of=two.id)
+    fleet = with_engines(fleet_of(gluetun=0), "gluetun", one, two, three)
+    assert (plan.orphans(state, fleet), plan.superseded(state, fleet), fleet.own) == ([], [one], 1)
+    fleet = with_engines(fleet_of(gluetun=0), "gluetun", two, three)
+    assert (plan.orphans(state, fleet), plan.superseded(state, fleet), fleet.own) == ([], [two], 1)
