@@ -34,7 +34,7 @@ def fleet(lab: Lab, sidecar: Sidecar, **environment: str) -> set[str]:
     """Two VPNs with three engines each; returns the ids of those that no failure of gluetun_2 may touch."""
     for name in VPNS:
         lab.vpn(name)
-    sidecar.start(**{"MIN_REPLICAS": "6", "DOCKER_TIMEOUT_S": "2", **environment})
+    sidecar.start(**{"MIN_REPLICAS": "6", "DOCKER_TIMEOUT_S": "2", "VPN_START_TIMEOUT_S": "10", **environment})
     sidecar.await_whole(int(sidecar.environment["MIN_REPLICAS"]) // 2)
     return ids(lab, "gluetun")
 
@@ -97,7 +97,13 @@ def test_the_daemon_is_killed_and_its_containers_live(surviving: PrivateDockerd,
         elif stage == "detection":
             wait_for(lambda: sidecar.phase(2) == "failed", "the failure seen")
         lab.api.restart("gluetun_2", timeout=0)
-        finish(stage, lab, sidecar)
+        if stage in {"detection", "cleanup"} and lab.version < PROBES_GO_ON:
+            # A VPN whose health is frozen is no carrier, so what is left on the other one may not be removed.
+            left = ids(lab, "gluetun_2")
+            wait_for(lambda: sidecar.phase(2) == "failed", "the failure seen")
+            assert ids(lab, "gluetun_2") == left
+            lab.heal("gluetun_2")
+        finish("recovery" if lab.version < PROBES_GO_ON else stage, lab, sidecar)
         assert ids(lab, "gluetun") == kept
         assert entries(sidecar, "gluetun") == 0
     finally:
