@@ -28,13 +28,17 @@ async def test_as_many_at_once_as_allowed_and_no_thread_afterwards() -> None:
     """Every call is made, never more at once than allowed, and what no call needs holds no thread."""
     threads = DaemonThreads(3)
     together = threading.Barrier(3)
-    most, lock = 0, threading.Lock()
+    under_way, most, lock = 0, 0, threading.Lock()
 
     def call() -> int:
-        nonlocal most
+        nonlocal under_way, most
         with lock:
-            most = max(most, call_threads())
-        return together.wait(PATIENCE_S)
+            under_way += 1
+            most = max(most, under_way)
+        place = together.wait(PATIENCE_S)
+        with lock:
+            under_way -= 1
+        return place
 
     assert sorted(await asyncio.gather(*(threads.run(call) for _ in range(12)))) == sorted([0, 1, 2] * 4)
     assert most <= 3
