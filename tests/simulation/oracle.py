@@ -55,6 +55,8 @@ class Oracle(Removals):
                 carried = [b for b in carried if b.state is ContainerState.RUNNING and not self._silent(b)]
                 # Without an engine a VPN carries nobody, so that one is made even where the share is none.
                 target = max(target, int(self.settings.policy.min_replicas > 0))
+            elif vpn == emergency.relief and self._all_doubted(vpn):
+                target = max(target, int(self.settings.policy.min_replicas > 0))
             elif str(self.settings.policy.capacity) == "reduced" and self.clock.age() - self.changed_at() > AFTERMATH_S:
                 target = 0
         count = len(carried) + life.under_way[vpn]
@@ -63,6 +65,13 @@ class Oracle(Removals):
             f"creation on {vpn}, which carries {[b.name for b in carried]} and {life.under_way[vpn]} under way, "
             f"and should carry {target}; in all {total} of {maximum} (invariant 6)",
         )
+
+    def _all_doubted(self, vpn: str) -> bool:
+        """Whether Mayday doubts all VPNs in phase healthy but this one, and relief looks past them."""
+        assert self.life is not None
+        state = self.life.app.controller.snapshot.state
+        others = [name for name, one in state.vpns.items() if str(one.phase) == "healthy" and name != vpn]
+        return all(name in self.unreachable or name in state.doubtful for name in others)
 
     def _repairs(self, vpn: str) -> bool:
         """Whether an engine lost its network with its VPN's container, and has no successor yet."""

@@ -117,9 +117,14 @@ class Removals(Steps):
         if self.settings.policy.min_replicas == 0:
             return
         assert self.life is not None
-        shown = self.life.app.controller.snapshot.state.vpns
-        carriers = [name for name in truth.carriers(vpn, self.grace_s) if str(shown[name].phase) == "healthy"]
-        self.require(bool(carriers), f"{box.name} was evacuated from {vpn}, and nobody else carries (invariant 4)")
+        snapshot = self.life.app.controller.snapshot
+        healthy = {name for name, state in snapshot.state.vpns.items() if str(state.phase) == "healthy"}
+        carriers = healthy.intersection(truth.carriers(vpn, self.grace_s))
+        # An engine that could not be asked yet is taken to work until it was.
+        unasked = {e.vpn for e in snapshot.fleet.engines if e.healthy is None} & healthy - {vpn}
+        self.require(
+            bool(carriers | unasked), f"{box.name} was evacuated from {vpn}, and nobody else carries (invariant 4)"
+        )
 
     def _in_the_way(self, box: Box, vpn: str) -> bool:
         """Whether it is surplus in the way of another VPN's share, as after an emergency at full capacity."""
@@ -136,9 +141,14 @@ class Removals(Steps):
         truth, own_there = self.truth, self.truth.own_engines(vpn)
         if any(b.labels.get(SUCCESSOR) == box.id and truth.engines_are.serves(b) for b in own_there if b is not box):
             return FORWARDED not in box.labels
-        last, self.made_way_at[vpn] = self.made_way_at.get(vpn, -math.inf), self.clock.age()
-        there = any(FORWARDED in other.labels for other in own_there)
-        return vpn in self.forwards and not there and self.clock.age() - last > MAKES_WAY_EVERY_S
+        if self.making_way.get(vpn) == box.id:  # it was stopped for that already
+            return True
+        there = any(FORWARDED in other.labels for other in own_there if other is not box)
+        often = self.clock.age() - self.made_way_at.get(vpn, -math.inf) <= MAKES_WAY_EVERY_S
+        if vpn not in self.forwards or there or often:
+            return False
+        self.making_way[vpn], self.made_way_at[vpn] = box.id, self.clock.age()
+        return True
 
     def _planned(self, vpn: str) -> int:
         return sum(box.labels.get(REQUESTED) != "true" for box in self.truth.own_engines(vpn))

@@ -214,8 +214,8 @@ class Steps(Watch):
                 self.note(f"{vpn} is well for {patience_s:g} s, and its phase is {phase} (section 2)")
             ripe = age - since > PATIENCE_S + self.evacuation_delay_s and self._carried_s(vpn) > PATIENCE_S
             # What does not run when Mayday or Docker comes up may be about to start.
-            came_up = max(self.truth.life_began, life.last_loss)
-            ripe = ripe and age - came_up > START_TIMEOUT_S + PATIENCE_S
+            came_up = max(self.truth.life_began, life.last_loss, self.answering_since or age)
+            ripe = ripe and age - came_up > START_TIMEOUT_S + 2 * PATIENCE_S
             if phase == "failed" and str(now.state.mode) == "emergency" and ripe:
                 there = [b for b in self.truth.own_engines(vpn) if self.truth.traceable(b)]
                 left = [

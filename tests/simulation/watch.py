@@ -92,6 +92,8 @@ class Watch:
     """VPNs that have told of a forwarded port."""
     made_way_at: dict[str, float] = field(default_factory=dict)
     """When an engine of a VPN last made way for one on the forwarded port."""
+    making_way: dict[str, str] = field(default_factory=dict)
+    """By VPN, the engine that goes for one on the forwarded port."""
     stopped_by_owner: set[str] = field(default_factory=set)
     parked: set[str] = field(default_factory=set)
     """Containers of others that Mayday stopped and has to bring back."""
