@@ -50,8 +50,8 @@ def test_a_reboot_costs_no_engine(lab: Lab, sidecar: Sidecar, event: str) -> Non
 
 
 def test_a_failure_in_the_middle_of_a_restart_is_still_one(lab: Lab, sidecar: Sidecar) -> None:
-    """The other side: a VPN that does not come back after the daemon's restart is evacuated."""
-    kept = fleet(lab, sidecar)
+    """The other side: a VPN that does not come back after the daemon's restart, and has had its time, is evacuated."""
+    kept = fleet(lab, sidecar, VPN_START_TIMEOUT_S="10")
     lab.dockerd.stop()
     lab.dockerd.start()
     await_healthy(lab, "gluetun")
